@@ -1,0 +1,140 @@
+"""A stage, a cascade of stages, and their file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Dict, Optional, Sequence, Tuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from scdm_qgis.core.cascade_header import METADATA_KEY, CascadeHeader, StageHeader, assemble_headers, read_header
+from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.residual import Anchor
+from scdm_qgis.core.schedule import Schedule
+from scdm_qgis.core.unet import UNet
+
+
+@dataclass
+class Stage:
+    """One stage ready to train or to use.
+
+    Args:
+        header: what it predicts, from what, and how.
+        network: its U-Net.
+        anchor: the regression under it where it predicts a residual, else None.
+    """
+
+    header: StageHeader
+    network: UNet
+    anchor: Optional[Anchor]
+
+    def __post_init__(self) -> None:
+        if (self.header.prediction == "residual") != (self.anchor is not None):
+            raise ValueError("a stage has a regression exactly when it predicts a residual")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights are."""
+        return next(self.network.parameters()).device
+
+    def schedule(self) -> Schedule:
+        """Return the noise schedule on the stage's device."""
+        return Schedule(self.header.schedule, self.device)
+
+    def condition(self, previous: Optional[Tensor], rgb: Tensor) -> Tensor:
+        """Put together what the network is conditioned on (`Condition`): previous bands, then RGB.
+
+        Args:
+            previous: output of the stage before (batch, band, row, column), None in stage 1.
+            rgb: the RGB image (batch, 3, row, column).
+        """
+        parts = [previous] if previous is not None and self.header.condition.previous_bands else []
+        if self.header.condition.rgb_bands:
+            parts.append(rgb)
+        return torch.cat(parts, dim=1)
+
+    def to_sample(self, target: Tensor, condition: Tensor) -> Tensor:
+        """Turn a normalised target into x_0: itself, or its standardised residual."""
+        return target if self.anchor is None else self.anchor.to_residual(target, condition)
+
+    def from_sample(self, x_0: Tensor, condition: Tensor) -> Tensor:
+        """Turn x_0 into normalised bands: the inverse of `to_sample`."""
+        return x_0 if self.anchor is None else self.anchor.from_residual(x_0, condition)
+
+    def to(self, device: torch.device | str) -> Stage:
+        """Move the stage to a device."""
+        self.network.to(device)
+        return replace(self, anchor=None if self.anchor is None else self.anchor.to(device))
+
+    def tensors(self) -> Dict[str, Tensor]:
+        """Return all tensors by the names a cascade file gives them."""
+        named = {f"network.{key}": value for key, value in self.network.state_dict().items()}
+        if self.anchor is not None:
+            named.update({f"regression.{key}": value for key, value in self.anchor.tensors().items()})
+        return {f"stage{self.header.index}.{key}": value.contiguous().cpu() for key, value in named.items()}
+
+
+@dataclass
+class Cascade:
+    """Stages in order, and what they share.
+
+    Args:
+        header: what the file says; its stages are those of `stages`.
+        stages: the stages.
+    """
+
+    header: CascadeHeader
+    stages: Tuple[Stage, ...]
+
+    def to(self, device: torch.device | str) -> Cascade:
+        """Move all stages to a device."""
+        return Cascade(self.header, tuple(stage.to(device) for stage in self.stages))
+
+    def save(self, path: str) -> None:
+        """Write the cascade to `path`; the caller sees to it that the file appears whole."""
+        tensors = {key: value for stage in self.stages for key, value in stage.tensors().items()}
+        save_file(tensors, path, metadata={METADATA_KEY: json.dumps(self.header.to_json(), allow_nan=False)})
+
+    @classmethod
+    def load(cls, path: str) -> Cascade:
+        """Read a cascade, or a stage file, onto the CPU.
+
+        Raises:
+            UserError: a file that is no cascade file, or whose tensors do not fit what it says.
+        """
+        header = read_header(path)
+        try:
+            tensors = load_file(path)
+            stages = tuple(_load_stage(stage, tensors) for stage in header.stages)
+        except (SafetensorError, RuntimeError, KeyError, ValueError, OSError) as error:
+            raise UserError(
+                f"The model file '{path}' is damaged: its weights do not fit what it says of itself.",
+                "Copy it again, or train the model again.",
+            ) from error
+        return cls(header, stages)
+
+
+def _load_stage(header: StageHeader, tensors: Dict[str, Tensor]) -> Stage:
+    prefix = f"stage{header.index}."
+    own = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+    network = UNet(header.network, len(header.bands), header.condition.count)
+    network.load_state_dict(
+        {key[len("network.") :]: value for key, value in own.items() if key.startswith("network.")}
+    )
+    anchor = None
+    if header.prediction == "residual":
+        anchor = Anchor(*(own[f"regression.{name}"] for name in ("weight", "bias", "residual_scale")))
+        if anchor.weight.shape != (len(header.bands), header.condition.count):
+            raise ValueError("regression of another shape")
+    return Stage(header, network.eval(), anchor)
+
+
+def assemble(cascades: Sequence[Cascade]) -> Cascade:
+    """Put stage files together into one cascade, stages in order; raises UserError where they do not fit."""
+    header = assemble_headers([cascade.header for cascade in cascades])
+    stages = sorted((stage for cascade in cascades for stage in cascade.stages), key=lambda stage: stage.header.index)
+    return Cascade(header, tuple(stages))

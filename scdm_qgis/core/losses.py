@@ -1,0 +1,33 @@
+"""What training minimises (eq. 13-15), over valid pixels only."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def prediction_loss(predicted: Tensor, target: Tensor, valid: Tensor, kind: str) -> Tensor:
+    """Return the mean squared (`mse`, eq. 13) or absolute (`l1`, released code) error.
+
+    Args:
+        predicted: the network's output (batch, band, row, column).
+        target: what it should be, like `predicted`.
+        valid: 1 where a pixel counts, 0 elsewhere (batch, 1, row, column).
+        kind: `mse` or `l1`.
+    """
+    error = predicted - target
+    error = error.abs() if kind == "l1" else error.square()
+    return (error * valid).sum() / (valid.sum() * error.shape[1]).clamp(min=1)
+
+
+def spectral_angle_loss(spectra: Tensor, estimated: Tensor, valid: Tensor) -> Tensor:
+    """Return 1 - mean over valid pixels of cos(spectrum, estimated spectrum) (eq. 14).
+
+    Args:
+        spectra: true spectra (batch, band, row, column).
+        estimated: estimated spectra, like `spectra`.
+        valid: 1 where a pixel counts, 0 elsewhere (batch, 1, row, column).
+    """
+    cosine = F.cosine_similarity(spectra, estimated, dim=1)
+    weight = valid[:, 0]
+    return 1 - (cosine * weight).sum() / weight.sum().clamp(min=1)

@@ -1,0 +1,153 @@
+"""From an RGB image to a spectrum a pixel: the stages of a cascade one after the other (algorithm 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, List, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from scdm_qgis.core.cascade import Cascade, Stage
+from scdm_qgis.core.cascade_header import SAMPLERS, StageHeader, Truncation
+from scdm_qgis.core.denoiser import make_denoiser
+from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.guidance import GuidedDenoiser
+from scdm_qgis.core.noise import START, PlacedNoise
+from scdm_qgis.core.samplers import Noise, sample_ddim, sample_ddpm
+from scdm_qgis.core.truncation import TruncatedDenoiser
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How one stage is sampled.
+
+    Args:
+        draw: whether noise is drawn; else the posterior mean is estimated, from x_T = 0.
+        sampler: `ddpm` or `ddim`.
+        steps: number of steps; DDPM always takes the full schedule.
+        guidance_weight: s of ICMG.
+        truncation: of PDT.
+    """
+
+    draw: bool
+    sampler: str
+    steps: int
+    guidance_weight: float
+    truncation: Truncation
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise UserError(f"'{self.sampler}' is no sampler.", f"Choose one of: {', '.join(SAMPLERS)}.")
+
+    @property
+    def passes(self) -> int:
+        """Network passes a tile costs in this stage."""
+        return self.steps * (1 if self.guidance_weight == 0 else 2)
+
+
+def settings_for(
+    header: StageHeader,
+    draw: bool,
+    sampler: Optional[str] = None,
+    steps: Optional[int] = None,
+    guidance_weight: Optional[float] = None,
+    truncation: Optional[Truncation] = None,
+) -> SamplingSettings:
+    """Fill what the user left open with the stage's defaults.
+
+    Networks that predict noise have no posterior mean in few steps (their error at t = T is amplified
+    by 1 / sqrt(abar_T)), so they always draw.
+
+    Raises:
+        UserError: settings that contradict each other.
+    """
+    draw = draw or header.prediction == "noise"
+    chosen = sampler or (header.sampler if draw else "ddim")
+    timesteps = header.schedule.timesteps
+    if not draw and chosen != "ddim":
+        raise UserError("The posterior mean is estimated by DDIM, not by DDPM.", "Set SAMPLES to 1 to draw with DDPM.")
+    if chosen == "ddpm":
+        if steps not in (None, timesteps):
+            raise UserError(
+                f"DDPM always takes all {timesteps} steps.", "Leave STEPS empty, or choose the sampler ddim for fewer."
+            )
+        steps = timesteps
+    elif steps is None:
+        steps = (header.steps if sampler is None else None) or (20 if draw else 1)
+        steps = steps if draw else 1
+    if steps > timesteps:
+        raise UserError(f"STEPS {steps} is more than the model's {timesteps} timesteps.", f"Give at most {timesteps}.")
+    return SamplingSettings(
+        draw,
+        chosen,
+        steps,
+        header.guidance_weight if guidance_weight is None else guidance_weight,
+        truncation or header.truncation,
+    )
+
+
+@torch.inference_mode()
+def reconstruct(
+    cascade: Cascade,
+    rgb: Tensor,
+    settings: Sequence[SamplingSettings],
+    seed: int,
+    draw: int,
+    origins: Sequence[Tuple[int, int]],
+    bfloat16: bool = False,
+    after_step: Callable[[], None] = lambda: None,
+) -> List[Tensor]:
+    """Run every stage on a batch of tiles.
+
+    Args:
+        cascade: the stages, on the device to use.
+        rgb: normalised RGB tiles (tile, 3, row, column) on that device.
+        settings: one a stage.
+        seed: of the noise.
+        draw: 0-based number of the draw; it selects the noise.
+        origins: (row, column) of each tile in the whole raster, which select the noise.
+        bfloat16: let the network compute in bfloat16; everything around it stays float32.
+        after_step: called after every sampling step.
+
+    Returns:
+        The output of every stage, normalised (tile, band, row, column).
+    """
+    outputs: List[Tensor] = []
+    for stage, chosen in zip(cascade.stages, settings):
+        condition = stage.condition(outputs[-1] if outputs else None, rgb)
+        noise = PlacedNoise(
+            seed, stage.header.index, draw, origins, len(stage.header.bands), *rgb.shape[-2:], device=rgb.device
+        )
+        outputs.append(sample_stage(stage, condition, chosen, noise, bfloat16, after_step))
+    return outputs
+
+
+def sample_stage(
+    stage: Stage,
+    condition: Tensor,
+    settings: SamplingSettings,
+    noise: Optional[Noise],
+    bfloat16: bool = False,
+    after_step: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Run one stage on its condition and return its bands, normalised (tile, band, row, column).
+
+    Args:
+        noise: noise by timestep and for the start; it is not asked where nothing is drawn.
+    """
+    schedule = stage.schedule()
+    guided = GuidedDenoiser(make_denoiser(stage.header.prediction, stage.network, schedule), settings.guidance_weight)
+    denoiser = TruncatedDenoiser(guided, settings.truncation, schedule, stage.header.second_moment)
+    if settings.draw:
+        if noise is None:
+            raise ValueError("drawing needs noise")
+        start = noise(START)
+    else:
+        start = condition.new_zeros(len(condition), len(stage.header.bands), *condition.shape[-2:])
+    with torch.autocast(condition.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+        if settings.sampler == "ddpm" and noise is not None:
+            x_0 = sample_ddpm(denoiser, schedule, condition, start, noise, after_step)
+        else:
+            x_0 = sample_ddim(denoiser, schedule, condition, start, settings.steps, after_step)
+    return stage.from_sample(x_0, condition)

@@ -1,0 +1,57 @@
+"""The noise schedule and the forward process (eq. 1-3).
+
+Timesteps are 0-based: t = 0 adds least noise, t = T - 1 most; the paper's t is ours plus one.
+"""
+
+from __future__ import annotations
+
+from typing import List
+
+import torch
+from torch import Tensor
+
+from scdm_qgis.core.cascade_header import ScheduleConfig
+
+
+class Schedule:
+    """beta_t, alpha_t and abar_t of every timestep, as float32 tensors of shape (T,).
+
+    They are computed in float64 and rounded once.
+    """
+
+    def __init__(self, config: ScheduleConfig, device: torch.device | str = "cpu") -> None:
+        beta = torch.linspace(config.beta_first, config.beta_last, config.timesteps, dtype=torch.float64)
+        abar = torch.cumprod(1 - beta, dim=0)
+        self.timesteps = config.timesteps
+        self.beta = beta.float().to(device)
+        self.abar = abar.float().to(device)
+        self.sqrt_alpha = (1 - beta).sqrt().float().to(device)
+        self.sqrt_abar = abar.sqrt().float().to(device)
+        self.sqrt_one_minus_abar = (1 - abar).sqrt().float().to(device)
+
+    def add_noise(self, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """Return x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps (eq. 3).
+
+        Args:
+            x_0: clean samples (batch, band, row, column).
+            t: timesteps (batch,).
+            eps: standard normal noise like `x_0`.
+        """
+        return at(self.sqrt_abar, t) * x_0 + at(self.sqrt_one_minus_abar, t) * eps
+
+    def velocity(self, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """Return v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0 (Salimans and Ho 2022)."""
+        return at(self.sqrt_abar, t) * eps - at(self.sqrt_one_minus_abar, t) * x_0
+
+    def trailing_timesteps(self, steps: int) -> List[int]:
+        """Return `steps` timesteps spread evenly from T - 1 downwards (Lin et al. 2024, "trailing").
+
+        The first is always T - 1, where training ends and sampling starts.
+        """
+        stride = self.timesteps / steps
+        return [round(self.timesteps - i * stride) - 1 for i in range(steps)]
+
+
+def at(values: Tensor, t: Tensor) -> Tensor:
+    """Look a schedule's values up at timesteps (batch,), shaped (batch, 1, 1, 1) to broadcast."""
+    return values[t].reshape(-1, 1, 1, 1)

@@ -1,0 +1,32 @@
+"""Files that are either whole or absent: written beside their final name, renamed when done."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import Iterator
+
+
+def partial_path(path: str) -> str:
+    """Return the name under which `path` is written until it is whole: ``name.part.ext``."""
+    root, extension = os.path.splitext(path)
+    return f"{root}.part{extension}"
+
+
+def remove_partial(path: str) -> None:
+    """Remove what an interrupted write of `path` left, with GDAL's sidecar files."""
+    partial = partial_path(path)
+    for leftover in (partial, partial + ".aux.xml", partial + ".msk", partial + ".ovr"):
+        if os.path.exists(leftover):
+            os.remove(leftover)
+
+
+@contextmanager
+def written_whole(path: str) -> Iterator[str]:
+    """Give the partial name to write to; rename it to `path` on success, remove it otherwise."""
+    remove_partial(path)
+    try:
+        yield partial_path(path)
+        os.replace(partial_path(path), path)
+    finally:
+        remove_partial(path)

@@ -1,0 +1,369 @@
+"""Reconstruct a hyperspectral raster from an RGB raster, tile by tile."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from scdm_qgis.core.bands import choose_rgb_bands
+from scdm_qgis.core.cascade import Cascade
+from scdm_qgis.core.cascade_header import CascadeHeader, StageHeader, Truncation
+from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.reconstruction import SamplingSettings, reconstruct, settings_for
+from scdm_qgis.engine.device import choose_bfloat16, choose_device
+from scdm_qgis.engine.events import EventWriter
+from scdm_qgis.engine.jobs import RgbToHyperspectral, per_stage
+from scdm_qgis.engine.progress import Progress
+from scdm_qgis.raster.cube import Cube, fill_invalid, open_cube
+from scdm_qgis.raster.cube_writer import CubeWriter, OutputFormat, choose_nodata
+from scdm_qgis.raster.stream import StripBlender
+from scdm_qgis.raster.tiles import Lattice, Tile, Window
+
+TILE_PATCHES = 2
+"""A tile's side in training patches: larger tiles waste less on overlaps."""
+
+OVERLAP_SHARE = 4
+"""The overlap is this fraction of a tile by default."""
+
+BATCH_PIXELS = {"cpu": 256 * 256, "cuda": 16 * 256 * 256, "mps": 4 * 256 * 256}
+"""Pixels of an automatic batch by type of device."""
+
+
+def run(job: RgbToHyperspectral, events: EventWriter) -> Dict[str, Any]:
+    """Write the reconstruction; raises UserError for anything the user can put right."""
+    started = time.monotonic()
+    cascade = Cascade.load(job.model)
+    cascade.header.check_complete()
+    if job.coarse_output is not None and len(cascade.stages) < 2:
+        raise UserError("The model has one stage, so there is no coarser one to write.", "Leave COARSE_OUTPUT empty.")
+    device = choose_device(job.device)
+    with open_cube(job.input) as cube:
+        tiling = _tiling(job, cube, cascade.header)
+        tiles = _TileReconstructor(
+            cascade.to(device),
+            _settings(job, cascade.header),
+            draws=max(1, job.samples),
+            seed=job.seed,
+            batch_size=job.batch_size or max(1, BATCH_PIXELS[device.type] // tiling.lattice.tile_size**2),
+            bfloat16=choose_bfloat16(job.precision, device),
+            events=events,
+        )
+        count = _reconstruct_raster(job, cube, tiling, tiles, events)
+    return {
+        "OUTPUT": job.output,
+        "COARSE_OUTPUT": job.coarse_output,
+        "UNCERTAINTY": job.uncertainty,
+        "SECONDS": round(time.monotonic() - started, 3),
+        "TILES": count,
+    }
+
+
+@dataclass(frozen=True)
+class _Tiling:
+    """What is read and where: the RGB bands, the lattice, and the window of the raster that is wanted."""
+
+    rgb_bands: Tuple[int, int, int]
+    lattice: Lattice
+    window: Window
+
+
+def _tiling(job: RgbToHyperspectral, cube: Cube, header: CascadeHeader) -> _Tiling:
+    rgb = choose_rgb_bands(job.rgb_bands, cube.band_count, cube.spectrum.wavelengths_nm, by_position=True)
+    tile_size = job.tile_size or TILE_PATCHES * max(stage.patch_size for stage in header.stages)
+    overlap = tile_size // OVERLAP_SHARE if job.overlap is None else job.overlap
+    return _Tiling(rgb, Lattice(cube.height, cube.width, tile_size, overlap), extent_window(job.extent, cube))
+
+
+def extent_window(extent: Optional[Sequence[float]], cube: Cube) -> Window:
+    """Return the pixels of a raster that an extent touches.
+
+    Args:
+        extent: [xmin, ymin, xmax, ymax] in the raster's CRS; in pixels (x a column, y a row) where it
+            has none; None for all of it.
+        cube: the raster.
+
+    Raises:
+        UserError: the extent lies outside the raster.
+    """
+    if extent is None:
+        return 0, 0, cube.height, cube.width
+    xmin, ymin, xmax, ymax = extent
+    corners = [(x, y) for x in (xmin, xmax) for y in (ymin, ymax)]
+    if cube.crs is not None:
+        corners = [~cube.transform * corner for corner in corners]
+    slack = 1e-6  # an edge on a pixel's border must not take the next pixel in
+    columns, rows = zip(*corners)
+    left, top = max(0, math.floor(min(columns) + slack)), max(0, math.floor(min(rows) + slack))
+    right, bottom = (
+        min(cube.width, math.ceil(max(columns) - slack)),
+        min(cube.height, math.ceil(max(rows) - slack)),
+    )
+    if left >= right or top >= bottom:
+        raise UserError("EXTENT does not touch the raster.", "Draw it on the raster, in the raster's CRS.")
+    return top, left, bottom - top, right - left
+
+
+def _settings(job: RgbToHyperspectral, header: CascadeHeader) -> List[SamplingSettings]:
+    stages = header.stages
+    guidance = per_stage("GUIDANCE", job.guidance, len(stages))
+    percentiles = per_stage("TRUNCATION", job.truncation, len(stages))
+    settings = []
+    for i, stage in enumerate(stages):
+        own = stage.truncation
+        truncation = Truncation(
+            percentiles[i] if percentiles else own.percentile,
+            job.truncation_target or own.target,
+            job.truncation_threshold or own.threshold,
+        )
+        if truncation.threshold == "schedule" and truncation.percentile < 1 and stage.second_moment is None:
+            raise UserError(
+                "The model does not say how spread its training data is, which TRUNCATION_THRESHOLD schedule needs.",
+                "Set TRUNCATION_THRESHOLD to sample.",
+            )
+        weight = guidance[i] if guidance else None
+        settings.append(settings_for(stage, job.samples > 0, job.sampler, job.steps, weight, truncation))
+    return settings
+
+
+class _TileReconstructor:
+    """Turn RGB tiles in data units into spectra in data units, batch by batch."""
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        settings: List[SamplingSettings],
+        draws: int,
+        seed: int,
+        batch_size: int,
+        bfloat16: bool,
+        events: EventWriter,
+    ) -> None:
+        self.header = cascade.header
+        self.settings = settings
+        self.draws = draws
+        self.batch_size = batch_size
+        self._cascade = cascade
+        self._seed = seed
+        self._bfloat16 = bfloat16
+        self._events = events
+        self._device = cascade.stages[0].device
+
+    @property
+    def steps_per_tile(self) -> int:
+        """Sampling steps a tile takes, over all stages and draws."""
+        return self.draws * sum(settings.steps for settings in self.settings)
+
+    def __call__(
+        self, rgb: np.ndarray, origins: List[Tuple[int, int]], progress: Progress
+    ) -> Tuple[List[np.ndarray], np.ndarray]:
+        """Reconstruct tiles of one size.
+
+        Args:
+            rgb: (tile, 3, row, column) in data units.
+            origins: (row, column) of each tile in the raster.
+            progress: told of every step.
+
+        Returns:
+            The mean over draws of every stage's bands, and the standard deviation of the last stage's,
+            each (tile, band, row, column) in data units.
+        """
+        try:
+            return self._draw_all(rgb, origins, progress)
+        except torch.OutOfMemoryError as error:
+            if len(rgb) == 1:
+                raise UserError(
+                    "The GPU's memory is too small even for one tile.", "Lower TILE_SIZE, or set DEVICE to cpu."
+                ) from error
+            self.batch_size = math.ceil(len(rgb) / 2)
+        torch.cuda.empty_cache()
+        self._events.warning(
+            f"The GPU's memory is too small for {len(rgb)} tiles at once; going on with {self.batch_size}. "
+            f"Set BATCH_SIZE to {self.batch_size} to start there."
+        )
+        half = self.batch_size
+        first, first_deviation = self(rgb[:half], origins[:half], progress)
+        second, second_deviation = self(rgb[half:], origins[half:], progress)
+        return (
+            [np.concatenate(pair) for pair in zip(first, second)],
+            np.concatenate([first_deviation, second_deviation]),
+        )
+
+    def _draw_all(
+        self, rgb: np.ndarray, origins: List[Tuple[int, int]], progress: Progress
+    ) -> Tuple[List[np.ndarray], np.ndarray]:
+        normalisation = self.header.normalisation
+        tiles = torch.from_numpy((rgb - np.float32(normalisation.offset)) / np.float32(normalisation.scale))
+        tiles = tiles.to(self._device)
+        means: List[torch.Tensor] = []
+        squares = torch.zeros(())
+        for draw in range(self.draws):
+            outputs = reconstruct(
+                self._cascade,
+                tiles,
+                self.settings,
+                self._seed,
+                draw,
+                origins,
+                self._bfloat16,
+                after_step=lambda: progress.advance(len(rgb), "Reconstructing"),
+            )
+            if draw == 0:
+                means, squares = outputs, torch.zeros_like(outputs[-1])
+                continue
+            # Welford 1962: mean and sum of squared deviations without keeping the draws.
+            difference = outputs[-1] - means[-1]
+            means = [mean + (output - mean) / (draw + 1) for mean, output in zip(means, outputs)]
+            squares += difference * (outputs[-1] - means[-1])
+        deviation = (squares / max(1, self.draws - 1)).sqrt() * normalisation.scale
+        return (
+            [(mean * normalisation.scale + normalisation.offset).cpu().numpy() for mean in means],
+            deviation.cpu().numpy(),
+        )
+
+
+@dataclass
+class _Product:
+    """One output raster: which of the reconstructor's results it takes, its writer and its blender."""
+
+    stage: StageHeader
+    stage_number: Optional[int]
+    writer: CubeWriter
+    blender: StripBlender
+
+
+def _reconstruct_raster(
+    job: RgbToHyperspectral, cube: Cube, tiling: _Tiling, tiles: _TileReconstructor, events: EventWriter
+) -> int:
+    """Reconstruct all tiles that touch the window and return how many there were."""
+    rows = tiling.lattice.tile_rows(tiling.window)
+    count = sum(len(row) for row in rows)
+    progress = Progress(events, count * tiles.steps_per_tile)
+    _log_plan(tiling, tiles, count, events)
+    any_valid = False
+    with ExitStack() as stack:
+        products = _open_products(job, cube, tiling, tiles, stack)
+        for row in rows:
+            for batch, rgb in _filled_batches(cube, tiling, row, tiles, progress):
+                any_valid = True
+                means, deviation = tiles(rgb, [(tile.row, tile.column) for tile in batch], progress)
+                for product in products:
+                    values = deviation if product.stage_number is None else means[product.stage_number]
+                    for tile, tile_values in zip(batch, values):
+                        product.blender.add(tile, tile_values)
+            for product in products:
+                product.blender.end_tile_row(row[0].lattice_row)
+        if not any_valid:
+            raise UserError(
+                "The raster has no valid pixel in its red, green and blue bands: all of it is nodata.",
+                "Choose another raster, EXTENT or RGB_BANDS.",
+            )
+    clipped = sum(product.writer.clipped for product in products)
+    if clipped:
+        events.warning(f"{clipped} values lay outside the output's data type and were clipped to its limits.")
+    return count
+
+
+def _open_products(
+    job: RgbToHyperspectral, cube: Cube, tiling: _Tiling, tiles: _TileReconstructor, stack: ExitStack
+) -> List[_Product]:
+    header = tiles.header
+    tags = {
+        "SCDM_MODEL": _sha256(job.model),
+        "SCDM_SEED": str(job.seed),
+        "SCDM_SAMPLER": ",".join(settings.sampler for settings in tiles.settings),
+        "SCDM_STEPS": ",".join(str(settings.steps) for settings in tiles.settings),
+    }
+    policy = header.nodata_policy
+    last = len(header.stages) - 1
+    wanted = [(job.output, last, policy.dtype, choose_nodata(policy.dtype, policy.nodata))]
+    if job.coarse_output is not None:
+        wanted.append((job.coarse_output, last - 1, *wanted[0][2:]))
+    if job.uncertainty is not None:
+        wanted.append((job.uncertainty, None, "float32", math.nan))
+    products = []
+    for path, number, dtype, nodata in wanted:
+        stage = header.stages[last if number is None else number]
+        writer = stack.enter_context(CubeWriter(path, _output_format(cube, tiling.window, stage, dtype, nodata, tags)))
+        emit = _masked_writer(cube, tiling, writer)
+        blender = StripBlender(tiling.lattice, tiling.window, len(stage.bands), emit)
+        products.append(_Product(stage, number, writer, blender))
+    return products
+
+
+def _output_format(
+    cube: Cube, window: Window, stage: StageHeader, dtype: str, nodata: float, tags: Dict[str, str]
+) -> OutputFormat:
+    row, column, height, width = window
+    return OutputFormat(
+        height=height,
+        width=width,
+        dtype=dtype,
+        nodata=nodata,
+        crs=cube.crs,
+        transform=cube.transform * cube.transform.translation(column, row),
+        wavelengths_nm=stage.wavelengths_nm,
+        fwhm_nm=stage.fwhm_nm,
+        band_count=len(stage.bands),
+        tags=tags,
+    )
+
+
+def _masked_writer(cube: Cube, tiling: _Tiling, writer: CubeWriter) -> Any:
+    """Return a function that writes strips with the mask of the input's RGB bands."""
+    top, left, _, width = tiling.window
+
+    def write(row: int, values: np.ndarray) -> None:
+        _, valid = cube.read(tiling.rgb_bands, row=row, column=left, height=values.shape[1], width=width)
+        writer.write_rows(row - top, values, valid)
+
+    return write
+
+
+def _filled_batches(
+    cube: Cube, tiling: _Tiling, row: List[Tile], tiles: _TileReconstructor, progress: Progress
+) -> Iterator[Tuple[List[Tile], np.ndarray]]:
+    """Yield batches of neighbouring tiles of one size, with nodata pixels filled; empty tiles are skipped."""
+    batch: List[Tile] = []
+    values: List[np.ndarray] = []
+    for tile in row:
+        rgb, valid = cube.read(tiling.rgb_bands, tile.row, tile.column, tile.height, tile.width)
+        if not valid.any():
+            progress.advance(tiles.steps_per_tile, "Reconstructing")
+            continue
+        if batch and (len(batch) >= tiles.batch_size or values[-1].shape != rgb.shape):
+            yield batch, np.stack(values)
+            batch, values = [], []
+        batch.append(tile)
+        values.append(fill_invalid(rgb, valid))
+    if batch:
+        yield batch, np.stack(values)
+
+
+def _log_plan(tiling: _Tiling, tiles: _TileReconstructor, count: int, events: EventWriter) -> None:
+    red, green, blue = tiling.rgb_bands
+    lattice = tiling.lattice
+    events.info(f"Red, green, blue are bands {red}, {green}, {blue} of the input.")
+    events.info(
+        f"{count} tiles of {lattice.tile_size} pixels a side with an overlap of {lattice.overlap}, "
+        f"{tiles.batch_size} at a time."
+    )
+    for stage, settings in zip(tiles.header.stages, tiles.settings):
+        what = f"{tiles.draws} draws" if tiles.draws > 1 else "one draw" if settings.draw else "posterior mean"
+        events.info(
+            f"Stage {stage.index}: {len(stage.bands)} bands, {what} by {settings.sampler} in {settings.steps} steps, "
+            f"guidance {settings.guidance_weight:g}, truncation {settings.truncation.percentile:g}."
+        )
+        if settings.truncation.target == "noise" and settings.truncation.percentile < 1:
+            events.warning("Truncating the predicted noise, as printed in the paper, is known to diverge; prefer state.")
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

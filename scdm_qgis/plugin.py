@@ -1,0 +1,33 @@
+"""What QGIS loads: it adds the Processing provider and takes it away again."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from qgis.core import QgsApplication
+
+from scdm_qgis.processing.provider import ScdmProvider
+
+
+class ScdmPlugin:
+    """The plugin: one Processing provider."""
+
+    def __init__(self) -> None:
+        self._provider: Optional[ScdmProvider] = None
+
+    def initProcessing(self) -> None:
+        """Add the provider; qgis_process calls this alone, without a window."""
+        if self._provider is None:
+            self._provider = ScdmProvider()
+            QgsApplication.processingRegistry().addProvider(self._provider)
+            self._provider.refreshAlgorithms()  # the example model needs the others to be known
+
+    def initGui(self) -> None:
+        """Add what the QGIS window shows."""
+        self.initProcessing()
+
+    def unload(self) -> None:
+        """Take everything away again; the registry deletes the provider."""
+        if self._provider is not None:
+            QgsApplication.processingRegistry().removeProvider(self._provider)
+            self._provider = None

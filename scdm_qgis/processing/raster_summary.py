@@ -1,0 +1,101 @@
+"""What can be known of a raster before any work: its path, its bands, its wavelengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Tuple
+
+from osgeo import gdal
+from qgis.core import QgsMapLayer, QgsProcessingContext, QgsProcessingUtils, QgsProviderRegistry, QgsRasterLayer
+
+from scdm_qgis.core.bands import choose_rgb_bands
+from scdm_qgis.core.errors import UserError
+from scdm_qgis.raster.spectral import Spectrum, read_spectrum
+
+_SPECTRAL_DOMAINS = ("", "IMAGERY", "ENVI")
+
+
+@dataclass(frozen=True)
+class RasterSummary:
+    """A raster that GDAL can open.
+
+    Args:
+        path: what GDAL opens.
+        band_count: its bands, alpha not counted.
+        spectrum: wavelengths and bad bands of these bands.
+        has_crs: whether the file names a coordinate system.
+        geotransform: pixels to places, as QGIS shows the raster: one without lies below the origin.
+    """
+
+    path: str
+    band_count: int
+    spectrum: Spectrum
+    has_crs: bool
+    geotransform: Tuple[float, ...]
+
+    def rgb_bands(self, asked: Any, by_position: bool = False) -> Tuple[int, int, int]:
+        """Return the bands that show red, green and blue; raises UserError where they are not known."""
+        usable = [not bad for bad in self.spectrum.bad]
+        return choose_rgb_bands(asked, self.band_count, self.spectrum.wavelengths_nm, usable, by_position)
+
+
+def raster_path(name: str, value: Any, context: QgsProcessingContext) -> Optional[str]:
+    """Return the path that GDAL opens for a layer, a layer's id, or a path; None where nothing was given.
+
+    Args:
+        name: the parameter, for the message.
+        value: what the user gave.
+        context: where ids of layers are looked up.
+
+    Raises:
+        UserError: a layer that is no raster, or that GDAL does not read.
+    """
+    if isinstance(value, QgsMapLayer):
+        layer = value
+    else:
+        text = str(value or "").strip()
+        if not text:
+            return None
+        hint = QgsProcessingUtils.LayerHint.Raster
+        layer = QgsProcessingUtils.mapLayerFromString(text, context, True, hint)
+        if layer is None:
+            return text  # whether there is such a file, and what is wrong with it, is said where paths are checked
+    if not isinstance(layer, QgsRasterLayer):
+        raise UserError(f"{name} '{layer.name()}' is not a raster layer.", "Choose a raster.")
+    if layer.providerType() != "gdal":
+        raise UserError(
+            f"The layer '{layer.name()}' comes from '{layer.providerType()}', not from a file that GDAL reads.",
+            "Save it as a GeoTIFF first (right-click the layer ▸ Export ▸ Save As…, raw data), then use that file.",
+        )
+    registry = QgsProviderRegistry.instance()
+    parts = registry.decodeUri("gdal", layer.source())
+    return registry.encodeUri("gdal", {key: part for key, part in parts.items() if key != "openOptions"})
+
+
+def summarise_raster(path: str) -> RasterSummary:
+    """Open a raster with GDAL and return what it is.
+
+    Raises:
+        UserError: GDAL cannot open it, or it has no bands.
+    """
+    gdal.PushErrorHandler("CPLQuietErrorHandler")
+    try:
+        dataset = gdal.Open(path)
+    except RuntimeError:  # where another plugin has switched on GDAL's exceptions
+        dataset = None
+    finally:
+        gdal.PopErrorHandler()
+    if dataset is None:
+        raise UserError(f"'{path}' cannot be read as a raster.", "Choose a raster that QGIS can show.")
+    bands = [dataset.GetRasterBand(number) for number in range(1, dataset.RasterCount + 1)]
+    bands = [band for band in bands if band.GetColorInterpretation() != gdal.GCI_AlphaBand]
+    if not bands:
+        raise UserError(f"'{path}' has no bands.", "Choose another raster, or one layer of it.")
+    spectrum = read_spectrum(_tags(dataset), [_tags(band) for band in bands], [band.GetDescription() for band in bands])
+    geotransform = dataset.GetGeoTransform(can_return_null=True) or (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
+    return RasterSummary(path, len(bands), spectrum, bool(dataset.GetProjection()), geotransform)
+
+
+def _tags(source: Any) -> Dict[str, Dict[str, str]]:
+    """Return the tags of a GDAL dataset or band by domain."""
+    return {domain: dict(source.GetMetadata_Dict(domain) or {}) for domain in _SPECTRAL_DOMAINS}

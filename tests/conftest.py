@@ -1,0 +1,42 @@
+"""What all tests share: where the checkout, the built plugin and the real scenes are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """Return the folder the sources lie in."""
+    return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder of real test data, or skip the test.
+
+    The environment variable SCDM_TEST_DATA names it; by default it is `shared` beside the checkout.
+    """
+    folder = Path(os.environ.get("SCDM_TEST_DATA") or CHECKOUT.parent / "shared")
+    if not folder.is_dir():
+        pytest.skip(f"no real test data: '{folder}' does not exist; set SCDM_TEST_DATA to the folder that holds it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scene(real_data: Path) -> Callable[[str], str]:
+    """Return a function from the file name of a real scene to its path; it skips the test where it is missing."""
+
+    def path_of(name: str) -> str:
+        path = real_data / "scenes" / name
+        if not path.is_file():
+            pytest.skip(f"no real scene: '{path}' does not exist; set SCDM_TEST_DATA to the folder that holds scenes/")
+        return str(path)
+
+    return path_of

@@ -1,0 +1,274 @@
+"""Evaluate Reconstruction: known answers from files, bands matched, outputs whole and offline."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.metrics import evaluate as evaluate_arrays
+from scdm_qgis.core.metrics import spectral_angle
+from scdm_qgis.engine import evaluate
+from scdm_qgis.engine.events import EventWriter, parse_event
+from scdm_qgis.engine.jobs import EvaluateReconstruction
+
+PLACE = Affine(2.0, 0.0, 364000.0, 0.0, -2.0, 5809000.0)
+WAVELENGTHS_NM = (450.0, 500.0, 550.0, 600.0, 650.0, 700.0)
+
+
+def write_cube(
+    path: Path, values: np.ndarray, wavelengths_nm: Optional[Sequence[float]] = None, nodata: Optional[float] = None,
+    place: Affine = PLACE,
+) -> Path:
+    count, height, width = values.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", height=height, width=width, count=count, dtype=values.dtype, nodata=nodata,
+        crs="EPSG:32633", transform=place,
+    ) as dataset:
+        dataset.write(values)
+        for band, wavelength in enumerate(wavelengths_nm or (), start=1):
+            dataset.update_tags(band, wavelength=str(wavelength), wavelength_units="Nanometers")
+    return path
+
+
+def run(prediction: Path, reference: Path, **settings: Any) -> Tuple[Dict[str, Any], List[Dict[str, Any]]]:
+    log = io.StringIO()
+    texts = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
+    result = evaluate.run(EvaluateReconstruction(str(prediction), str(reference), **texts), EventWriter(log))
+    return result, [event for event in map(parse_event, log.getvalue().splitlines()) if event]
+
+
+@pytest.fixture
+def cubes() -> Tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(7)
+    reference = random.uniform(200, 4000, (6, 70, 50)).astype(np.float32)
+    return (reference + random.normal(0, 100, reference.shape)).astype(np.float32), reference
+
+
+def test_numbers_are_those_of_the_metrics(cubes: Tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    prediction, reference = cubes
+    first = write_cube(tmp_path / "p.tif", prediction, WAVELENGTHS_NM)
+    second = write_cube(tmp_path / "r.tif", reference, WAVELENGTHS_NM)
+    result, events = run(first, second, output_json=tmp_path / "e.json")
+    expected = evaluate_arrays(prediction, reference, np.ones((70, 50), bool), float(reference.max()))
+    assert (result["RMSE"], result["SAM"]) == pytest.approx((expected.rmse, expected.sam))
+    assert (result["MPSNR"], result["MSSIM"]) == pytest.approx((expected.mpsnr, expected.mssim))
+    assert result["OUTPUT_JSON"] == str(tmp_path / "e.json") and "SAM_MAP" not in result
+    values = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
+    assert values["peak"] == pytest.approx(float(reference.max()))
+    assert values["pixels"] == 3500 and values["bands"] == 6
+    assert [entry["wavelength"] for entry in values["per_band"]] == list(WAVELENGTHS_NM)
+    assert [entry["psnr"] for entry in values["per_band"]] == pytest.approx([band.psnr for band in expected.per_band])
+    percents = [event["percent"] for event in events if event["event"] == "progress"]
+    assert percents == sorted(percents)
+
+
+def test_stated_peak_shifts_psnr(cubes: Tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    first, second = (write_cube(tmp_path / f"{i}.tif", values) for i, values in enumerate(cubes))
+    low, _ = run(first, second, peak=1000.0)
+    high, _ = run(first, second, peak=10_000.0)
+    assert high["MPSNR"] - low["MPSNR"] == pytest.approx(20)
+    assert high["RMSE"] == low["RMSE"]
+
+
+def test_bands_are_matched_by_wavelength(cubes: Tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    prediction, reference = cubes
+    order = [4, 0, 2]
+    first = write_cube(tmp_path / "p.tif", prediction[order], [WAVELENGTHS_NM[band] + 2 for band in order])
+    second = write_cube(tmp_path / "r.tif", reference, WAVELENGTHS_NM)
+    result, _ = run(first, second, output_json=tmp_path / "e.json", peak=4000.0)
+    chosen = sorted(order)
+    expected = evaluate_arrays(prediction[chosen], reference[chosen], np.ones((70, 50), bool), 4000.0)
+    assert (result["RMSE"], result["SAM"]) == pytest.approx((expected.rmse, expected.sam))
+    values = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
+    assert [(entry["band"], entry["wavelength"]) for entry in values["per_band"]] == [(1, 450), (3, 550), (5, 650)]
+
+
+def test_only_pixels_valid_in_both_count(cubes: Tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    prediction, reference = cubes
+    valid = np.ones((70, 50), bool)
+    valid[:20] = valid[:, 45:] = False
+    spoilt_prediction, spoilt_reference = prediction.copy(), reference.copy()
+    spoilt_prediction[2, :20] = np.nan
+    spoilt_reference[:, :, 45:] = -9999
+    first = write_cube(tmp_path / "p.tif", spoilt_prediction)
+    second = write_cube(tmp_path / "r.tif", spoilt_reference, nodata=-9999)
+    result, _ = run(first, second, sam_map=tmp_path / "sam.tif", output_json=tmp_path / "e.json")
+    expected = evaluate_arrays(prediction, reference, valid, float(reference[:, valid].max()))
+    assert [result[key] for key in ("RMSE", "SAM", "MPSNR", "MSSIM")] == pytest.approx(
+        [expected.rmse, expected.sam, expected.mpsnr, expected.mssim]
+    )
+    assert json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))["pixels"] == valid.sum()
+    with rasterio.open(tmp_path / "sam.tif") as angles:
+        assert angles.count == 1 and angles.dtypes == ("float32",) and math.isnan(angles.nodata)
+        assert angles.crs == rasterio.crs.CRS.from_epsg(32633) and angles.transform == PLACE
+        assert np.array_equal(angles.read_masks(1) > 0, valid)
+        assert angles.read(1)[valid] == pytest.approx(spectral_angle(prediction, reference)[valid], abs=1e-6)
+
+
+def test_bands_read_in_groups_give_the_same(
+    cubes: Tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (write_cube(tmp_path / f"{i}.tif", values) for i, values in enumerate(cubes))
+    at_once, _ = run(first, second)
+    monkeypatch.setattr(evaluate, "_BYTES_AT_ONCE", 4 * 70 * 50 * 4)
+    assert run(first, second)[0] == at_once
+
+
+def test_identical_rasters(cubes: Tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    first = write_cube(tmp_path / "p.tif", cubes[1])
+    second = write_cube(tmp_path / "r.tif", cubes[1])
+    result, events = run(first, second, output_json=tmp_path / "e.json", output_html=tmp_path / "e.html")
+    assert (result["RMSE"], result["SAM"], result["MPSNR"]) == (0, 0, math.inf)
+    assert json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))["mpsnr"] is None
+    assert any("identical" in event.get("message", "") for event in events if event["event"] == "log")
+    assert "infinite" in (tmp_path / "e.html").read_text(encoding="utf-8")
+
+
+def test_empty_bands_are_left_out(cubes: Tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    prediction, reference = cubes
+    holed = reference.copy()
+    holed[3] = -9999
+    first = write_cube(tmp_path / "p.tif", prediction, WAVELENGTHS_NM)
+    second = write_cube(tmp_path / "r.tif", holed, WAVELENGTHS_NM, nodata=-9999)
+    result, _ = run(first, second)
+    kept = [0, 1, 2, 4, 5]
+    expected = evaluate_arrays(prediction[kept], reference[kept], np.ones((70, 50), bool), 4000.0)
+    assert result["RMSE"] == pytest.approx(expected.rmse)
+
+
+def test_other_place_is_a_warning(cubes: Tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    first = write_cube(tmp_path / "p.tif", cubes[0], place=Affine(2.0, 0.0, 0.0, 0.0, -2.0, 0.0))
+    second = write_cube(tmp_path / "r.tif", cubes[1])
+    _, events = run(first, second)
+    assert any(event.get("level") == "warning" and "same place" in event["message"] for event in events)
+
+
+def test_sizes_must_agree(cubes: Tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    first = write_cube(tmp_path / "p.tif", cubes[0][:, :69])
+    second = write_cube(tmp_path / "r.tif", cubes[1])
+    with pytest.raises(UserError, match=r"p.tif' has 69 x 50 pixels, but '.*r.tif' has 70 x 50"):
+        run(first, second)
+
+
+@pytest.mark.parametrize("wavelengths_nm", [None, (1000.0, 1100.0, 1200.0, 1300.0, 1400.0)])
+def test_bands_must_agree(
+    cubes: Tuple[np.ndarray, np.ndarray], wavelengths_nm: Optional[Sequence[float]], tmp_path: Path
+) -> None:
+    first = write_cube(tmp_path / "p.tif", cubes[0][:5], wavelengths_nm)
+    second = write_cube(tmp_path / "r.tif", cubes[1], WAVELENGTHS_NM)
+    with pytest.raises(UserError, match=r"p.tif' \(5 bands\) and '.*r.tif' \(6 bands\)"):
+        run(first, second, output_json=tmp_path / "e.json")
+    assert sorted(os.listdir(tmp_path)) == ["p.tif", "r.tif"]
+
+
+def test_nothing_valid_in_common_is_an_error(cubes: Tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    prediction, reference = cubes[0].copy(), cubes[1].copy()
+    prediction[:, :40] = np.nan
+    reference[:, 30:] = np.nan
+    first, second = write_cube(tmp_path / "p.tif", prediction), write_cube(tmp_path / "r.tif", reference)
+    with pytest.raises(UserError, match="No pixel is valid"):
+        run(first, second, output_html=tmp_path / "e.html")
+    assert sorted(os.listdir(tmp_path)) == ["p.tif", "r.tif"]
+
+
+def test_reference_without_positive_values_asks_for_a_peak(tmp_path: Path) -> None:
+    values = np.full((2, 20, 20), -1.0, np.float32)
+    first, second = write_cube(tmp_path / "p.tif", values), write_cube(tmp_path / "r.tif", values)
+    with pytest.raises(UserError, match="PEAK"):
+        run(first, second)
+
+
+class _Page(HTMLParser):
+    """Collects what a page would load, its headings, and whether every tag is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: List[str] = []
+        self.open_tags: List[str] = []
+        self.headings: List[str] = []
+
+    def handle_starttag(self, tag: str, attrs: List[Tuple[str, Optional[str]]]) -> None:
+        self.loaded += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+        if tag not in ("meta", "img", "br"):
+            self.open_tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open_tags.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open_tags and self.open_tags[-1] in ("h1", "h2"):
+            self.headings.append(data)
+
+
+def test_report_is_one_offline_page(cubes: Tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    name = "a <b>&'x' ü 水.tif"
+    first = write_cube(tmp_path / name, cubes[0], WAVELENGTHS_NM)
+    second = write_cube(tmp_path / "r.tif", cubes[1], WAVELENGTHS_NM)
+    result, _ = run(first, second, output_html=tmp_path / "e.html")
+    text = (tmp_path / "e.html").read_text(encoding="utf-8")
+    page = _Page()
+    page.feed(text)
+    page.close()
+    assert page.open_tags == []
+    assert page.headings[0] == f"Evaluation of {name}"
+    assert "<b>" not in text
+    assert len(page.loaded) == 4 and all(source.startswith("data:image/svg+xml;base64,") for source in page.loaded)
+    assert not re.search(r"url\(|@import|<script|<link|<iframe", text)
+    assert f"{result['RMSE']:.6g}" in text and f"{result['SAM']:.5f} rad" in text
+    assert "peak value" in text and "r.tif" in text
+    for source in page.loaded:
+        drawing = ElementTree.fromstring(base64.b64decode(source.split(",", 1)[1]))
+        assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
+        links = [value for node in drawing.iter() for key, value in node.attrib.items() if key.endswith("href")]
+        assert all(link.startswith(("#", "data:")) for link in links)
+
+
+def test_report_is_the_same_each_time(cubes: Tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    first, second = (write_cube(tmp_path / f"{i}.tif", values) for i, values in enumerate(cubes))
+    for name in ("a.html", "b.html"):
+        run(first, second, output_html=tmp_path / name)
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_report_of_one_row_and_of_one_pixel(cubes: Tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    for index, window in enumerate((np.s_[:, :1, :], np.s_[:, :, :1], np.s_[:1, :1, :1])):
+        first = write_cube(tmp_path / f"p{index}.tif", cubes[0][window])
+        second = write_cube(tmp_path / f"r{index}.tif", cubes[1][window])
+        result, events = run(first, second, output_html=tmp_path / "e.html", output_json=tmp_path / "e.json")
+        assert math.isnan(result["MSSIM"])
+        assert any(event.get("level") == "warning" and "MSSIM" in event["message"] for event in events)
+        assert json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))["mssim"] is None
+
+
+def test_enmap_scene_against_itself_with_an_offset(scene: Callable[[str], str], tmp_path: Path) -> None:
+    path = scene("enmap_potsdam.tif")
+    with rasterio.open(path) as source:
+        profile, values = source.profile, source.read()
+        shifted = np.where(values == source.nodata, values, values + 50).astype(np.int16)
+        with rasterio.open(tmp_path / "p.tif", "w", **profile) as prediction:
+            prediction.write(shifted)
+            for band in source.indexes:
+                prediction.update_tags(band, **source.tags(band))
+        filled = (values != source.nodata).any(axis=(1, 2))
+        valid = (values[filled] != source.nodata).all(axis=0)
+    result, _ = run(tmp_path / "p.tif", Path(path), output_json=tmp_path / "e.json", output_html=tmp_path / "e.html")
+    evaluation = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
+    assert result["RMSE"] == pytest.approx(50)
+    assert evaluation["bands"] == filled.sum() == 218
+    assert evaluation["pixels"] == valid.sum()
+    assert evaluation["peak"] == values[filled][:, valid].max()
+    assert result["MPSNR"] == pytest.approx(20 * math.log10(evaluation["peak"] / 50))

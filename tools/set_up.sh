@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Make the machine ready: QGIS from the distribution where it is missing, then .venv with everything else.
+# Called by every make target; does nothing where all is in place.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# /usr/bin/python3 is the Python that QGIS's bindings are built for; another may come first on the PATH.
+python=/usr/bin/python3
+system_packages=(
+    qgis python3-qgis qgis-providers  # QGIS, qgis_process and their Python
+    python3-venv
+    python3-pyqtgraph                 # plots inside QGIS
+    pyqt5-dev-tools                   # pyrcc5, which checks the resources
+    xvfb imagemagick                  # screenshots
+)
+
+install_system_packages() {
+    local missing=() package
+    if ! command -v dpkg-query apt-get >/dev/null; then
+        echo "This set-up knows Debian and Ubuntu only. Elsewhere, run the steps of tools/set_up.sh by hand." >&2
+        exit 1
+    fi
+    for package in "${system_packages[@]}"; do
+        [[ "$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null)" == installed ]] ||
+            missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    if ((EUID != 0)); then
+        echo "These packages are missing, and only root can install them. Run as root, then try again:" >&2
+        echo "    apt-get update && apt-get install --no-install-recommends ${missing[*]}" >&2
+        exit 1
+    fi
+    echo "Installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update
+    apt-get install --yes --no-install-recommends "${missing[@]}"
+}
+
+# The stamp holds what the environment was made from, and is written last: an environment without it,
+# or with another one, is half-made or out of date.
+make_environment() {
+    local stamp=.venv/made-from wanted
+    wanted="$(cat requirements.txt requirements-dev.txt constraints.txt | sha256sum)"
+    [[ -f "$stamp" && "$(<"$stamp")" == "$wanted" ]] && return 0
+    echo "Making the Python environment .venv"
+    rm -f "$stamp"
+    "$python" -m venv --clear --system-site-packages .venv
+    .venv/bin/python -m pip install --constraint constraints.txt --requirement requirements-dev.txt
+    echo "$wanted" >"$stamp"
+}
+
+install_system_packages
+make_environment
