@@ -11,7 +11,7 @@ system_packages=(
     python3-venv
     python3-pyqtgraph                 # plots inside QGIS
     pyqt5-dev-tools                   # pyrcc5, which checks the resources
-    xvfb imagemagick                  # screenshots
+    xvfb xauth openbox                # screenshots
 )
 
 install_system_packages() {

@@ -50,6 +50,12 @@ class ScheduleConfig:
         if not 0 < self.beta_first <= self.beta_last < 1:
             raise UserError("The schedule's betas must grow within 0 and 1.", "The paper's are 0.0001 and 0.02.")
 
+    @classmethod
+    def of_timesteps(cls, timesteps: int) -> ScheduleConfig:
+        """Return the schedule of another length that ends in the same noise, as the released code scales it."""
+        factor = 1000 / max(timesteps, 1)
+        return cls(timesteps, min(1e-4 * factor, 0.999), min(0.02 * factor, 0.999))
+
 
 @dataclass(frozen=True)
 class Truncation:

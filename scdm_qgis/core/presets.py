@@ -126,7 +126,7 @@ PRESETS: Dict[str, Preset] = {
         guidance_weight=0.5,
     ),
     "compact": Preset(
-        network=NetworkConfig(64, (1, 2, 2, 3), attention_levels=(3,), norm_groups=16),
+        network=NetworkConfig(64, (1, 2, 2, 2), attention_levels=(3,), norm_groups=16),
         prediction="residual",
         patch_size=64,
         batch_size=16,
@@ -142,7 +142,7 @@ PRESETS: Dict[str, Preset] = {
         guidance_weight=0.0,
     ),
     "tiny": Preset(
-        network=NetworkConfig(32, (1, 2, 2), middle_attention=False, norm_groups=8),
+        network=NetworkConfig(32, (1, 1, 2), middle_attention=False, norm_groups=8),
         prediction="residual",
         patch_size=32,
         batch_size=16,

@@ -57,7 +57,10 @@ class RidgeMoments:
         mean_condition, mean_target = self._condition / self.pixels, self._target / self.pixels
         covariance = self._condition_condition / self.pixels - np.outer(mean_condition, mean_condition)
         cross = self._condition_target / self.pixels - np.outer(mean_condition, mean_target)
-        variance = max(float(np.trace(covariance)) / len(covariance), np.finfo(np.float64).tiny)
+        variance = float(np.trace(covariance)) / len(covariance)
+        square = float(np.square(mean_condition).mean())
+        if variance <= 1e-12 * square:
+            variance = square or 1.0  # a constant condition tells nothing: any penalty makes the weights 0
         weight = np.linalg.solve(covariance + ridge * variance * np.eye(len(covariance)), cross).T
         return LinearMap(weight, mean_target - weight @ mean_condition)
 

@@ -96,7 +96,7 @@ def _stage_header(config: Mapping[str, Any]) -> StageHeader:
             ),
             patch_size=RELEASED_PATCH_SIZE,
             prediction="noise",
-            schedule=ScheduleConfig(timesteps=int(config["timesteps"])),
+            schedule=ScheduleConfig.of_timesteps(int(config["timesteps"])),
             sampler="ddpm",
             steps=None,
             guidance_weight=float(config["guidance_weight"]),

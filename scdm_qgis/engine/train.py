@@ -132,7 +132,7 @@ def stage_header(job: TrainCascadeStage, bands: BandChoice) -> StageHeader:
         network=preset.network,
         patch_size=job.patch_size,
         prediction=job.prediction,
-        schedule=ScheduleConfig(timesteps=job.timesteps),
+        schedule=ScheduleConfig.of_timesteps(job.timesteps),
         sampler="ddpm" if noise else "ddim",
         steps=None if noise else min(20, job.timesteps),
         guidance_weight=paper.guidance_weight if noise and job.stage > 1 else 0.0,

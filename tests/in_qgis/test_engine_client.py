@@ -116,7 +116,10 @@ def test_a_killed_engine_is_explained_and_leaves_nothing(demo: Any, fake_engine:
         ("raise RuntimeError('boo')", "The engine ended without a result (exit status 1). Run Check Engine"),
         ("sys.exit(0)", "The engine ended without a result (exit status 0). Run Check Engine"),
         ("print('no JSON at all ' * 10, '{', '[1]')", "The engine's answer cannot be understood."),
-        ("print(json.dumps({'event': 'gossip'}), json.dumps({'event': 7}))", "The engine's answer cannot be understood."),
+        (
+            "print(json.dumps({'event': 'gossip'}), json.dumps({'event': 7}))",
+            "The engine's answer cannot be understood.",
+        ),
         ("os.write(1, b'\\xff\\xfe\\x00' * 1000)", "The engine's answer cannot be understood."),
         ("say(event='result', OUTPUT='x')\nsys.exit(1)", "The engine ended without a result (exit status 1)."),
         (
@@ -165,9 +168,7 @@ def test_a_grandchild_that_keeps_the_pipe_open_blocks_nothing(demo: Any, fake_en
 )
 def test_cancel_returns_within_a_second(demo: Any, fake_engine: FakeEngine, tmp_path: Path, code: str) -> None:
     pid_file, partial = tmp_path / "pid", tmp_path / "out.part.tif"
-    fake_engine(
-        f"open({str(partial)!r}, 'w').write('x')\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\n{code}"
-    )
+    fake_engine(f"open({str(partial)!r}, 'w').write('x')\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\n{code}")
     feedback = QgsProcessingFeedback()
     cancelled_at = []
 

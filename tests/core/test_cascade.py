@@ -1,0 +1,117 @@
+import json
+import struct
+
+import pytest
+import torch
+
+from scdm_qgis.core.cascade import Cascade, Stage, assemble
+from scdm_qgis.core.cascade_header import (
+    CascadeHeader,
+    NodataPolicy,
+    Normalisation,
+    Truncation,
+    read_header,
+)
+from scdm_qgis.core.errors import UserError
+
+
+@pytest.fixture
+def file(tmp_path, make_stage, make_cascade):
+    path = str(tmp_path / "cascade.safetensors")
+    make_cascade(make_stage(1), make_stage(2)).save(path)
+    return path
+
+
+def test_file_keeps_everything(file, make_stage, make_cascade):
+    loaded = Cascade.load(file)
+    original = make_cascade(make_stage(1), make_stage(2))
+    assert loaded.header == original.header == read_header(file)
+    for ours, theirs in zip(original.stages, loaded.stages):
+        assert ours.header == theirs.header
+        assert ours.tensors().keys() == theirs.tensors().keys()
+        assert all(torch.equal(value, theirs.tensors()[key]) for key, value in ours.tensors().items())
+
+
+def test_stages_assemble_in_any_order(make_stage, make_cascade):
+    together = assemble([make_cascade(make_stage(2)), make_cascade(make_stage(1))])
+    assert [stage.header.index for stage in together.stages] == [1, 2]
+    assert [entry["seed"] for entry in together.header.training] == [1, 2]
+    together.header.check_complete()
+
+
+def refused(cascades):
+    with pytest.raises(UserError) as error:
+        assemble(cascades)
+    return error.value.message
+
+
+def test_stages_that_do_not_fit_are_refused(make_stage, make_cascade):
+    first, second = make_cascade(make_stage(1)), make_cascade(make_stage(2))
+    assert "holds stage 1 of 2" in refused([first])
+    assert "holds stage 2 of 2" in refused([second])
+    assert "given twice" in refused([first, first, second])
+    other = make_cascade(make_stage(2), offset=11.0)
+    assert "different range" in refused([first, other])
+    assert "expects other bands" in refused([first, make_cascade(make_stage(2, prediction="noise"))][:1] + [wrong_previous(second)])
+
+
+def wrong_previous(cascade):
+    values = cascade.header.to_json()
+    values["stages"][0]["condition"]["previous_bands"] = [1, 2]
+    header = CascadeHeader.from_json(values)
+    stage = cascade.stages[0]
+    return Cascade(header, (Stage(header.stages[0], stage.network, stage.anchor),))
+
+
+@pytest.mark.parametrize("damage", ["cut", "longer", "header", "empty", "pickle", "no metadata", "format"])
+def test_damaged_files_are_refused(file, damage):
+    data = open(file, "rb").read()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    damaged = {
+        "cut": data[:-100],
+        "longer": data + b"x",
+        "header": data[:8] + b"[" + data[9:],
+        "empty": b"",
+        "pickle": b"PK\x03\x04" + data,
+        "no metadata": with_header({key: value for key, value in header.items() if key != "__metadata__"}, data, length),
+        "format": with_header(
+            {**header, "__metadata__": {"scdm": header["__metadata__"]["scdm"].replace('"format": 1', '"format": 2')}},
+            data,
+            length,
+        ),
+    }[damage]
+    open(file, "wb").write(damaged)
+    for read in (read_header, Cascade.load):
+        with pytest.raises(UserError):
+            read(file)
+
+
+def with_header(header, data, length):
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]
+
+
+def test_tensors_of_another_shape_are_refused(file, tmp_path, make_stage, make_cascade):
+    cascade = make_cascade(make_stage(1), make_stage(2))
+    values = cascade.header.to_json()
+    values["stages"][0]["network"]["base_channels"] = 16
+    cascade.header = CascadeHeader.from_json(values)
+    cascade.save(file)
+    with pytest.raises(UserError, match="damaged"):
+        Cascade.load(file)
+
+
+@pytest.mark.parametrize("nodata", [None, -9999.0, float("nan")])
+def test_header_survives_json_with_any_nodata(make_stage, make_cascade, nodata):
+    header = make_cascade(make_stage(1)).header
+    header = CascadeHeader(header.stages, header.normalisation, NodataPolicy("float32", nodata), header.training, "x")
+    again = CascadeHeader.from_json(json.loads(json.dumps(header.to_json(), allow_nan=False)))
+    assert repr(again.nodata_policy) == repr(header.nodata_policy)
+    assert again.stages == header.stages
+
+
+def test_impossible_settings_are_refused():
+    for make in (lambda: Normalisation(0, 0), lambda: Truncation(0), lambda: Truncation(1.5), lambda: Truncation(1, "x")):
+        with pytest.raises(UserError):
+            make()

@@ -1,0 +1,88 @@
+import pytest
+import torch
+
+from scdm_qgis.core.cascade_header import Truncation
+from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.reconstruction import reconstruct, settings_for
+
+RGB = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))
+ORIGINS = [(0, 0), (0, 7)]
+
+
+def run(cascade, draw=False, **options):
+    settings = [settings_for(stage.header, draw, **options) for stage in cascade.stages]
+    return reconstruct(cascade, RGB, settings, seed=5, draw=0, origins=ORIGINS)
+
+
+def test_a_network_that_outputs_zero_leaves_the_regressions(make_stage, make_cascade):
+    """One pass from x_T = 0 with velocity 0 estimates a residual of 0: what stays is stage 2 of stage 1."""
+    cascade = make_cascade(make_stage(1), make_stage(2))
+    coarse, fine = run(cascade)
+    first, second = (stage.anchor for stage in cascade.stages)
+    assert torch.allclose(coarse, first.predict(RGB))
+    assert torch.allclose(fine, second.predict(torch.cat([first.predict(RGB), RGB], dim=1)))
+
+
+def test_noise_prediction_sees_only_the_stage_before(make_stage, make_cascade):
+    cascade = make_cascade(make_stage(1, prediction="noise"), make_stage(2, prediction="noise", untrained_output=True))
+    coarse, fine = run(cascade)
+    assert coarse.shape == (2, 2, 9, 7)
+    assert fine.shape == (2, 4, 9, 7)
+    assert torch.isfinite(fine).all()
+
+
+@pytest.mark.parametrize("prediction", ["noise", "velocity", "residual"])
+def test_three_kinds_and_one_stage(make_stage, make_cascade, prediction):
+    cascade = make_cascade(make_stage(2, prediction=prediction, untrained_output=True))
+    stage = make_stage(1, of=1, prediction=prediction, untrained_output=True)
+    (out,) = run(make_cascade(stage), draw=True)
+    assert out.shape == (2, 4, 9, 7)
+    assert torch.isfinite(out).all()
+    assert cascade.stages[0].header.index == 2
+
+
+def test_draws_depend_on_seed_and_place_only(make_stage, make_cascade):
+    cascade = make_cascade(make_stage(1, untrained_output=True), make_stage(2, untrained_output=True))
+    settings = [settings_for(stage.header, draw=True) for stage in cascade.stages]
+
+    def draw(seed=5, number=0, tiles=slice(None)):
+        return reconstruct(cascade, RGB[tiles], settings, seed, number, ORIGINS[tiles])[-1]
+
+    both = draw()
+    assert torch.equal(both, draw())
+    assert torch.allclose(both[1:], draw(tiles=slice(1, 2)), atol=1e-5)
+    assert not torch.allclose(both, draw(seed=6), atol=1e-3)
+    assert not torch.allclose(both, draw(number=1), atol=1e-3)
+
+
+def test_every_step_is_reported(make_stage, make_cascade):
+    cascade = make_cascade(make_stage(1), make_stage(2))
+    settings = [settings_for(stage.header, draw=True, sampler="ddpm") for stage in cascade.stages]
+    calls = []
+    reconstruct(cascade, RGB, settings, 0, 0, ORIGINS, after_step=lambda: calls.append(1))
+    assert len(calls) == sum(chosen.steps for chosen in settings) == 100
+
+
+def test_defaults_by_prediction(make_stage):
+    mean = settings_for(make_stage(1).header, draw=False)
+    assert (mean.draw, mean.sampler, mean.steps) == (False, "ddim", 1)
+    assert settings_for(make_stage(1).header, draw=False, steps=4).steps == 4
+    drawn = settings_for(make_stage(1).header, draw=True)
+    assert (drawn.draw, drawn.sampler, drawn.steps) == (True, "ddim", 5)
+    noise = settings_for(make_stage(1, prediction="noise").header, draw=False)
+    assert (noise.draw, noise.sampler, noise.steps) == (True, "ddpm", 50)
+    chosen = settings_for(make_stage(1).header, True, "ddim", 7, 1.5, Truncation(0.9))
+    assert (chosen.steps, chosen.guidance_weight, chosen.truncation.percentile) == (7, 1.5, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"draw": False, "sampler": "ddpm"}, "posterior mean"),
+        ({"draw": True, "sampler": "ddpm", "steps": 10}, "DDPM always takes all 50 steps"),
+        ({"draw": True, "steps": 51}, "more than the model's 50"),
+    ],
+)
+def test_contradictions_are_refused(make_stage, options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        settings_for(make_stage(1).header, **options)
