@@ -34,8 +34,8 @@ class Squares:
 
     def __call__(self, count):
         shape = (count, self._stage.header.condition.count, self._size, self._size)
-        flat = 2 * torch.rand((*shape[:2], 1, 1), generator=self._generator) - 1  # even patches, easy to learn from
-        condition = flat + 0.05 * torch.randn(shape, generator=self._generator)
+        corners = 2 * torch.rand((*shape[:2], 2, 2), generator=self._generator) - 1
+        condition = torch.nn.functional.interpolate(corners, shape[2:], mode="bilinear", align_corners=True)
         bend = 0.3 * condition[:, :1].square() - 0.1
         target = (self._stage.anchor.predict(condition) if self._stage.anchor else 0) + bend.expand(
             -1, len(self._stage.header.bands), -1, -1
@@ -56,7 +56,7 @@ def test_an_anchored_stage_learns_what_regression_cannot(make_stage, loss):
         estimated = sample_stage(stage, batch.condition, settings_for(stage.header, draw=False), None)
         own = (estimated - batch.target).square().mean().item()
         regression = (stage.anchor.predict(batch.condition) - batch.target).square().mean().item()
-    assert own < 0.5 * regression
+    assert own < 0.6 * regression
     assert history[-1][1] < history[0][1]
     assert history[-1][0] == 200
 
@@ -65,7 +65,7 @@ def test_an_anchored_stage_learns_what_regression_cannot(make_stage, loss):
 def test_the_other_predictions_learn_too(make_stage, prediction):
     stage = make_stage(1, prediction=prediction)
     _, history = train(stage, Squares(stage), settings(), lambda iteration, value: None)
-    assert history[-1][1] < 0.8 * history[0][1]
+    assert history[-1][1] < 0.9 * history[0][1]
 
 
 def test_same_seed_same_weights(make_stage):
