@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
+import numpy as np
 import pytest
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -40,3 +44,26 @@ def scene(real_data: Path) -> Callable[[str], str]:
         return str(path)
 
     return path_of
+
+
+@pytest.fixture
+def make_raster(tmp_path) -> Callable[..., str]:
+    """Return a function that writes values (band, row, column) and returns the path.
+
+    `change` is called with the open dataset before the values are written.
+    """
+
+    def make(values: Any, name: str = "raster.tif", change: Any = None, **profile: Any) -> str:
+        values = np.asarray(values)
+        path = str(tmp_path / name)
+        band_count, height, width = values.shape
+        settings_ = {"driver": "GTiff", "count": band_count, "height": height, "width": width, "dtype": values.dtype}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path, "w", **{**settings_, **profile}) as dataset:
+                if change is not None:
+                    change(dataset)
+                dataset.write(values)
+        return path
+
+    return make

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 import numpy as np
-from scdm_qgis.raster.cube import open_cube
 
 from scdm_qgis.core.bands import choose_rgb_bands
 from scdm_qgis.core.metrics import evaluate
@@ -26,6 +25,7 @@ from scdm_qgis.engine.jobs import (
     RgbToHyperspectral,
     TrainCascadeStage,
 )
+from scdm_qgis.raster.cube import open_cube
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 OUTPUT = CHECKOUT / "demo_output"
@@ -76,10 +76,12 @@ def evaluate_baselines(training: Path, rgb: Path, reference: Path) -> Dict[str, 
     """
     with open_cube(str(training)) as cube:
         rgb_bands = choose_rgb_bands(None, cube.band_count, cube.spectrum.wavelengths_nm)
+        data_type = np.iinfo(cube.dtype)
     train_spectra = _as_pixels(read_bands(training))
     truth = read_bands(reference)
     ridge = fit_ridge(_as_pixels(read_bands(training, rgb_bands)), train_spectra)
     from_rgb = ridge.predict(_as_pixels(read_bands(rgb))).T.reshape(truth.shape)
+    from_rgb = np.clip(from_rgb, data_type.min, data_type.max)  # as the reconstruction is when it is written
     mean = np.broadcast_to(train_spectra.mean(axis=0, dtype=np.float64)[:, None, None], truth.shape)
     everywhere = np.ones(truth.shape[1:], dtype=bool)
     peak = float(truth.max())

@@ -31,7 +31,7 @@ class ImportReleasedCheckpointAlgorithm(JobAlgorithm):
     def initAlgorithm(self, configuration: Optional[Dict[str, Any]] = None) -> None:
         """Declare the parameters."""
         self.add(
-            QgsProcessingParameterFile("INPUT", "Checkpoint", fileFilter="PyTorch checkpoints (*.pth *.pt);;All files (*)"),
+            QgsProcessingParameterFile("INPUT", "Checkpoint", fileFilter="Checkpoints (*.pth *.pt);;All files (*)"),
             "The .pth file that the released code saved.",
         )
         self.add(

@@ -141,7 +141,9 @@ def run_and_interrupt(
     interrupted_at = []
 
     def wait_and_interrupt() -> None:
-        while "Iteration" not in feedback.textLog():
+        for _ in range(2000):
+            if "Iteration" in feedback.textLog():
+                break
             time.sleep(0.05)
         pid = engine_pid()
         assert pid is not None

@@ -1,0 +1,124 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from scdm_qgis.core.cascade import Cascade
+from scdm_qgis.core.cascade_header import read_header
+from scdm_qgis.core.errors import UserError
+from tests.engine.conftest import spectra
+
+
+def test_stage_file_says_what_is_needed(make_cube, train_stage):
+    path, results = train_stage(make_cube(nodata=0), stage=2)
+    header = read_header(path)
+    (stage,) = header.stages
+    assert (stage.index, stage.of) == (2, 2)
+    assert stage.bands == tuple(range(1, 10))
+    assert stage.wavelengths_nm == tuple(float(380 + 50 * band) for band in range(1, 10))
+    assert stage.fwhm_nm == (40.0,) * 9
+    assert stage.condition.previous_bands == (1, 2, 4, 6, 8) or len(stage.condition.previous_bands) == 5
+    assert stage.condition.rgb_bands == (5, 3, 2) or all(1 <= band <= 9 for band in stage.condition.rgb_bands)
+    assert (header.nodata_policy.dtype, header.nodata_policy.nodata) == ("uint16", 0)
+    assert header.normalisation.offset == pytest.approx(spectra().mean(), rel=1e-6)
+    assert header.normalisation.scale == pytest.approx(spectra().std(), rel=1e-6)
+    (training,) = header.training
+    assert training["scenes"][0]["name"] == "cube.tif"
+    assert training["iterations"] == results["ITERATIONS_DONE"] == 2
+    assert training["final_loss"] == results["FINAL_LOSS"]
+    assert results["OUTPUT"] == path
+    with safe_open(path, "pt") as file:
+        assert all(key.startswith("stage2.") for key in file.keys())
+
+
+def test_stages_trained_apart_fit_together(make_cube, make_model):
+    Cascade.load(make_model(make_cube())).header.check_complete()
+
+
+def test_an_untrained_anchored_stage_is_ridge_regression(make_cube, train_stage):
+    """With a vanishing learning rate the network stays at zero, so the hold-out's numbers are ridge's."""
+    path, _ = train_stage(make_cube(), learning_rate=1e-12, iterations=1)
+    validation = read_header(path).training[0]["validation"]
+    assert validation["rmse"] == pytest.approx(validation["ridge_rmse"], rel=1e-4)
+    assert validation["sam"] == pytest.approx(validation["ridge_sam"], rel=1e-3)
+
+
+def test_no_hold_out_is_said(make_cube, train_stage, recorder):
+    path, results = train_stage(make_cube(values=spectra(24, 24)))
+    assert results["VALIDATION_LOSS"] is None
+    assert "too small for a hold-out" in recorder.messages()
+    assert read_header(path).training[0]["validation"] is None
+
+
+@pytest.mark.parametrize("prediction", ["noise", "velocity"])
+def test_other_predictions(make_cube, train_stage, prediction):
+    path, results = train_stage(make_cube(), prediction=prediction, stage=2)
+    stage = read_header(path).stages[0]
+    assert stage.prediction == prediction
+    assert stage.condition.rgb_bands == ()
+    assert stage.sampler == ("ddpm" if prediction == "noise" else "ddim")
+    assert stage.second_moment == pytest.approx(1.0, rel=0.2)
+    assert results["VALIDATION_LOSS"] > 0
+
+
+def test_same_seed_gives_the_same_file(make_cube, train_stage):
+    scene = make_cube()
+    files = [open(train_stage(scene, name=name, seed=seed)[0], "rb").read() for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    assert files[0] == files[1]
+    assert files[0] != files[2]
+
+
+def test_several_scenes(make_cube, train_stage):
+    scenes = [make_cube("a.tif"), make_cube("b.tif", spectra(60, 80, seed=0))]
+    path, _ = train_stage(scenes)
+    names = [scene["name"] for scene in read_header(path).training[0]["scenes"]]
+    assert names == ["a.tif", "b.tif"]
+
+
+def test_patches_larger_than_the_scene(make_cube, train_stage):
+    train_stage(make_cube(values=spectra(13, 21)), patch_size=64)
+
+
+def test_nan_and_infinite_pixels_are_nodata(make_cube, train_stage):
+    values = spectra().astype(np.float32)
+    values[3, 5:9, 5:9] = np.nan
+    values[4, 20, 20] = np.inf
+    path, results = train_stage(make_cube(values=values))
+    assert np.isfinite(results["FINAL_LOSS"])
+    assert read_header(path).training[0]["scenes"][0]["valid_pixels"] == 96 * 64 - 17
+
+
+def test_report(make_cube, train_stage, tmp_path):
+    report = str(tmp_path / "report.html")
+    _, results = train_stage(make_cube("<b>scene.tif"), report=report)
+    text = open(report, encoding="utf-8").read()
+    assert results["REPORT"] == report
+    assert "ridge regression" in text
+    assert "data:image/svg+xml" in text
+    assert "&lt;b&gt;scene" in text and "<b>scene" not in text
+
+
+def test_progress_and_log(make_cube, train_stage, recorder):
+    train_stage(make_cube(), iterations=20)
+    percents = [line["percent"] for line in recorder.lines if line["event"] == "progress"]
+    assert percents == sorted(percents)
+    assert "Ridge regression there" in recorder.messages()
+
+
+def test_nothing_is_left_after_a_failure(make_cube, train_stage, tmp_path):
+    scene = make_cube()
+    with pytest.raises(UserError, match="diverged"):
+        train_stage(scene, sam_weight=1e39)
+    assert os.listdir(tmp_path) == ["cube.tif"]
+
+
+def test_training_beats_regression_on_a_real_scene(scene, train_stage):
+    """A hundred iterations on Pavia University are enough to be better than ridge on its hold-out."""
+    path, _ = train_stage(
+        scene("pavia_university_train.tif"), rgb_bands="60,30,10", iterations=100, patch_size=32, batch_size=8
+    )
+    validation = read_header(path).training[0]["validation"]
+    assert validation["rmse"] < 0.99 * validation["ridge_rmse"]
+    assert torch.isfinite(torch.tensor(validation["sam"]))
