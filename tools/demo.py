@@ -118,9 +118,7 @@ def main() -> None:
         run_job(f"Train stage {stage} of {STAGES}", job)
     run_job("Assemble the cascade", AssembleCascade([str(path) for path in stage_files], str(cascade)))
     run_job("Reconstruct the scene from its RGB", RgbToHyperspectral(str(rgb), str(cascade), str(prediction)))
-    comparison = EvaluateReconstruction(
-        str(prediction), str(scene), output_json=str(numbers), output_html=str(report)
-    )
+    comparison = EvaluateReconstruction(str(prediction), str(scene), output_json=str(numbers), output_html=str(report))
     run_job("Evaluate the reconstruction", comparison)
 
     reconstruction = json.loads(numbers.read_text(encoding="utf-8"))

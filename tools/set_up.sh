@@ -36,15 +36,19 @@ install_system_packages() {
     apt-get install --yes --no-install-recommends "${missing[@]}"
 }
 
-# The stamp holds what the environment was made from, and is written last: an environment without it,
-# or with another one, is half-made or out of date.
+# The stamp holds what the environment was made from, and is written last. An environment without it is
+# half-made and made anew; one with another stamp is brought up to date in place, as it may be in use.
 make_environment() {
     local stamp=.venv/made-from wanted
     wanted="$(cat requirements.txt requirements-dev.txt constraints.txt | sha256sum)"
     [[ -f "$stamp" && "$(<"$stamp")" == "$wanted" ]] && return 0
-    echo "Making the Python environment .venv"
-    rm -f "$stamp"
-    "$python" -m venv --clear --system-site-packages .venv
+    if [[ -f "$stamp" ]]; then
+        echo "Bringing the Python environment .venv up to date"
+        rm "$stamp"
+    else
+        echo "Making the Python environment .venv"
+        "$python" -m venv --clear --system-site-packages .venv
+    fi
     .venv/bin/python -m pip install --constraint constraints.txt --requirement requirements-dev.txt
     echo "$wanted" >"$stamp"
 }

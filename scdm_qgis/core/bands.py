@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from scdm_qgis.core.errors import UserError
 
@@ -69,8 +69,8 @@ def parse_band_numbers(bands: BandNumbers, band_count: int) -> Tuple[int, ...]:
     return tuple(numbers)
 
 
-def _read_band_text(text: str) -> list:
-    numbers = []
+def _read_band_text(text: str) -> List[int]:
+    numbers: List[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         if match is None:
@@ -110,7 +110,8 @@ def choose_rgb_bands(
     if chosen:
         if len(chosen) != 3:
             raise UserError(
-                f"RGB_BANDS names {len(chosen)} bands.", "Name three: the red, the green and the blue band, such as 60,30,10."
+                f"RGB_BANDS names {len(chosen)} bands.",
+                "Name three: the red, the green and the blue band, such as 60,30,10.",
             )
         return chosen[0], chosen[1], chosen[2]
     by_wavelength = _nearest_rgb(wavelengths_nm, usable) if wavelengths_nm is not None else None
@@ -142,8 +143,10 @@ def _nearest_rgb(
 
 
 def match_bands(
-    first_nm: Optional[Sequence[Optional[float]]], first_count: int,
-    second_nm: Optional[Sequence[Optional[float]]], second_count: int,
+    first_nm: Optional[Sequence[Optional[float]]],
+    first_count: int,
+    second_nm: Optional[Sequence[Optional[float]]],
+    second_count: int,
 ) -> Tuple[Tuple[int, int], ...]:
     """Pair the bands of two rasters, as 1-based (first, second) numbers.
 
@@ -166,7 +169,7 @@ def match_bands(
         for j, b in enumerate(second_nm, start=1)
         if a is not None and b is not None and abs(a - b) <= MATCH_TOLERANCE_NM
     )
-    pairs: dict = {}
+    pairs: Dict[int, int] = {}
     taken = set()
     for _, i, j in candidates:
         if i not in pairs and j not in taken:

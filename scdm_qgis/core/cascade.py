@@ -122,9 +122,7 @@ def _load_stage(header: StageHeader, tensors: Dict[str, Tensor]) -> Stage:
     prefix = f"stage{header.index}."
     own = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
     network = UNet(header.network, len(header.bands), header.condition.count)
-    network.load_state_dict(
-        {key[len("network.") :]: value for key, value in own.items() if key.startswith("network.")}
-    )
+    network.load_state_dict({key[len("network.") :]: value for key, value in own.items() if key.startswith("network.")})
     anchor = None
     if header.prediction == "residual":
         anchor = Anchor(*(own[f"regression.{name}"] for name in ("weight", "bias", "residual_scale")))

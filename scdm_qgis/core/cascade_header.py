@@ -74,7 +74,9 @@ class Truncation:
 
     def __post_init__(self) -> None:
         if not 0 < self.percentile <= 1:
-            raise UserError("TRUNCATION must lie above 0 and at most 1.", "1 turns it off; the paper uses 0.88 to 0.97.")
+            raise UserError(
+                "TRUNCATION must lie above 0 and at most 1.", "1 turns it off; the paper uses 0.88 to 0.97."
+            )
         if self.target not in TRUNCATION_TARGETS:
             raise UserError(f"'{self.target}' is no truncation target.", "Choose state or noise.")
         if self.threshold not in TRUNCATION_THRESHOLDS:
@@ -287,9 +289,7 @@ def assemble_headers(headers: Sequence[CascadeHeader]) -> CascadeHeader:
                 "Train all stages on the same scenes with the same RGB_BANDS and BANDS.",
             )
     pairs.sort(key=lambda pair: pair[0].index)
-    cascade = replace(
-        first, stages=tuple(stage for stage, _ in pairs), training=tuple(entry for _, entry in pairs)
-    )
+    cascade = replace(first, stages=tuple(stage for stage, _ in pairs), training=tuple(entry for _, entry in pairs))
     cascade.check_complete()
     return cascade
 
@@ -327,6 +327,8 @@ def read_header(path: str) -> CascadeHeader:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"The model file '{path}' cannot be read ({error.strerror}).", "Check that it exists.") from error
+        raise UserError(
+            f"The model file '{path}' cannot be read ({error.strerror}).", "Check that it exists."
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError, struct.error, IndexError) as error:
         raise not_a_model from error

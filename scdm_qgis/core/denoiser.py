@@ -77,5 +77,3 @@ def network_output(prediction: str, x_0: Tensor, t: Tensor, eps: Tensor, schedul
 def x_0_from_noise(x_t: Tensor, t: Tensor, eps: Tensor, schedule: Schedule) -> Tensor:
     """Return x_0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t), eq. 14 with its misprint mended."""
     return (x_t - at(schedule.sqrt_one_minus_abar, t) * eps) / at(schedule.sqrt_abar, t)
-
-

@@ -39,17 +39,20 @@ class NetworkConfig:
         levels = len(self.channel_multipliers)
         if not 1 <= self.norm_groups <= self.base_channels <= 4096 or self.base_channels % self.norm_groups:
             raise UserError(
-                f"The network's base width must be a multiple of {self.norm_groups}, at most 4096.", "Correct base_channels."
+                f"The network's base width must be a multiple of {self.norm_groups}, at most 4096.",
+                "Correct base_channels.",
             )
         if not 1 <= levels <= 10 or any(not 1 <= multiplier <= 64 for multiplier in self.channel_multipliers):
             raise UserError("The network needs 1 to 10 width multipliers from 1 to 64.", "Correct channel_mults.")
         if any(not 0 <= level < levels for level in self.attention_levels):
             raise UserError(
-                f"Attention levels must lie from 0 to {levels - 1}.", "Correct attention_levels: they index channel_mults."
+                f"Attention levels must lie from 0 to {levels - 1}.",
+                "Correct attention_levels: they index channel_mults.",
             )
         if not (1 <= self.encoder_blocks <= 16 and self.decoder_blocks == self.encoder_blocks + 1):
             raise UserError(
-                "The decoder must have one block more than the encoder in each resolution.", "Correct the network settings."
+                "The decoder must have one block more than the encoder in each resolution.",
+                "Correct the network settings.",
             )
         if not 0 <= self.dropout < 1:
             raise UserError("Dropout must lie from 0 to below 1.", "Correct the network settings.")

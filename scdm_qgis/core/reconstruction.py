@@ -117,7 +117,7 @@ def reconstruct(
     for stage, chosen in zip(cascade.stages, settings):
         condition = stage.condition(outputs[-1] if outputs else None, rgb)
         noise = PlacedNoise(
-            seed, stage.header.index, draw, origins, len(stage.header.bands), *rgb.shape[-2:], device=rgb.device
+            seed, stage.header.index, draw, origins, len(stage.header.bands), rgb.shape[-2], rgb.shape[-1], rgb.device
         )
         outputs.append(sample_stage(stage, condition, chosen, noise, bfloat16, after_step))
     return outputs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle  # only for the name of the error that torch.load raises
 from typing import Dict, Mapping
 
 import torch
@@ -53,14 +52,16 @@ def read_released_weights(path: str, weights: str) -> Dict[str, Tensor]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)  # nosec B614: weights_only runs no code
-    except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch.load raises whatever a damaged or foreign file provokes
         raise UserError(
-            f"'{path}' is not a PyTorch checkpoint that can be read safely.", "Choose the .pth file of the released code."
+            f"'{path}' is not a PyTorch checkpoint that can be read safely.",
+            "Choose the .pth file of the released code.",
         ) from error
     prefix = _PREFIXES[weights]
     if not isinstance(state, Mapping) or not any(str(key).startswith(prefix) for key in state):
         raise UserError(
-            f"The checkpoint holds no weights under '{prefix}'.", "Choose a checkpoint saved by the released training script."
+            f"The checkpoint holds no weights under '{prefix}'.",
+            "Choose a checkpoint saved by the released training script.",
         )
     return {
         key[len(prefix) :]: value

@@ -63,8 +63,10 @@ class TruncatedDenoiser:
 
 def percentiles(p_start: float, schedule: Schedule) -> Tensor:
     """Return p(t) as shares of 1, shape (T,): 1 at t = 0, `p_start` at t = T - 1."""
-    return torch.linspace(1.0, p_start, schedule.timesteps, dtype=torch.float64, device="cpu").float().to(
-        schedule.abar.device
+    return (
+        torch.linspace(1.0, p_start, schedule.timesteps, dtype=torch.float64, device="cpu")
+        .float()
+        .to(schedule.abar.device)
     )
 
 

@@ -128,7 +128,10 @@ def _explain(error: Exception) -> tuple[str, str]:
         return "The memory is full.", "Lower BATCH_SIZE, then TILE_SIZE or PATCH_SIZE, or set DEVICE to cpu."
     if isinstance(error, OSError) and error.strerror:
         name = f" '{error.filename}'" if error.filename else ""
-        return f"A file{name} could not be used: {error.strerror}.", "Check the path, the free space and the permissions."
+        return (
+            f"A file{name} could not be used: {error.strerror}.",
+            "Check the path, the free space and the permissions.",
+        )
     return (
         f"The engine failed unexpectedly ({type(error).__name__}: {text}).",
         "Check the inputs; the details are on the engine's standard error.",

@@ -16,5 +16,7 @@ def run(job: AssembleCascade, events: EventWriter) -> Dict[str, Any]:
     with written_whole(job.output) as partial:
         cascade.save(partial)
     for stage in cascade.header.stages:
-        events.info(f"Stage {stage.index} of {stage.of}: {stage.condition.count} bands in, {len(stage.bands)} bands out.")
+        events.info(
+            f"Stage {stage.index} of {stage.of}: {stage.condition.count} bands in, {len(stage.bands)} bands out."
+        )
     return {"OUTPUT": job.output}

@@ -109,13 +109,25 @@ def _split(block: _Block, longest: float, gap: float, rng: np.random.Generator) 
 
 def _fill(block: _Block, material: str, rng: np.random.Generator, stripes: float = 0.0) -> Shape:
     return Shape(
-        block.u, block.v, block.half_u, block.half_v, MATERIALS.index(material),
-        brightness=rng.uniform(0.94, 1.06), variant=rng.uniform(0.1, 0.9), stripes=stripes,
+        block.u,
+        block.v,
+        block.half_u,
+        block.half_v,
+        MATERIALS.index(material),
+        brightness=rng.uniform(0.94, 1.06),
+        variant=rng.uniform(0.1, 0.9),
+        stripes=stripes,
     )
 
 
 def _roof(
-    u: float, v: float, half_u: float, half_v: float, material: str, height: float, rng: np.random.Generator,
+    u: float,
+    v: float,
+    half_u: float,
+    half_v: float,
+    material: str,
+    height: float,
+    rng: np.random.Generator,
     slope: float,
 ) -> List[Shape]:
     """Two roof slopes along the longer side, one turned to the sun and one away from it."""
@@ -134,8 +146,15 @@ def _tree(u: float, v: float, rng: np.random.Generator, conifer_share: float = 0
     radius = rng.uniform(1.6, 3.6)
     material = "conifer" if rng.uniform() < conifer_share else "broadleaf tree"
     return Shape(
-        u, v, radius, radius * rng.uniform(0.85, 1.15), MATERIALS.index(material), height=2.0 * radius,
-        brightness=rng.uniform(0.85, 1.15), variant=rng.uniform(0, 1), ellipse=True,
+        u,
+        v,
+        radius,
+        radius * rng.uniform(0.85, 1.15),
+        MATERIALS.index(material),
+        height=2.0 * radius,
+        brightness=rng.uniform(0.85, 1.15),
+        variant=rng.uniform(0, 1),
+        ellipse=True,
     )
 
 

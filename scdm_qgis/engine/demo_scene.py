@@ -105,7 +105,9 @@ class DemoScene:
     def _cover(self, row: np.ndarray, column: np.ndarray) -> _Cover:
         u, v = self._to_plan(row, column)
         cover = _Cover(
-            np.full(row.shape, MAIN_ROAD), np.zeros(row.shape, np.float32), np.ones(row.shape, np.float32),
+            np.full(row.shape, MAIN_ROAD),
+            np.zeros(row.shape, np.float32),
+            np.ones(row.shape, np.float32),
             np.full(row.shape, 0.5, np.float32),
         )
         first_row, first_column = int(row[0, 0]), int(column[0, 0])
@@ -201,9 +203,7 @@ class _SmoothField:
     def at(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
         """Return the field at pixels of the scene, float32."""
         places = [(row + self._origin) / self._spacing, (column + self._origin) / self._spacing]
-        field: np.ndarray = map_coordinates(
-            self._lattice, places, np.float32, order=3, mode="nearest", prefilter=False
-        )
+        field: np.ndarray = map_coordinates(self._lattice, places, np.float32, order=3, mode="nearest", prefilter=False)
         return field
 
 

@@ -17,7 +17,9 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     if name.startswith("cuda") and not cuda:
-        reason = "this torch is built for the CPU only" if torch.version.cuda is None else "no usable CUDA GPU was found"
+        reason = (
+            "this torch is built for the CPU only" if torch.version.cuda is None else "no usable CUDA GPU was found"
+        )
         raise UserError(
             f"DEVICE {name} cannot be used: {reason}.", "Choose auto or cpu, or install a torch built for your GPU."
         )

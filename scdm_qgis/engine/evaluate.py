@@ -69,8 +69,10 @@ def _matched_bands(prediction: Cube, reference: Cube, events: EventWriter) -> Li
         events.warning("The rasters do not state the same place; they are compared pixel by pixel all the same.")
     try:
         pairs = match_bands(
-            prediction.spectrum.wavelengths_nm, prediction.band_count,
-            reference.spectrum.wavelengths_nm, reference.band_count,
+            prediction.spectrum.wavelengths_nm,
+            prediction.band_count,
+            reference.spectrum.wavelengths_nm,
+            reference.band_count,
         )
     except UserError as error:
         raise UserError(

@@ -148,7 +148,10 @@ def _error_maps(angles: np.ndarray, errors: np.ndarray) -> Picture:
     maps = ((np.degrees(angles), "spectral angle (degrees)"), (errors, "RMSE over the bands (data units)"))
     for axes, (values, title) in zip(figure.subplots(1, 2), maps):
         image = axes.imshow(
-            values[::step, ::step], cmap="magma", vmin=0, vmax=max(float(np.nanpercentile(values, 98)), 1e-12),
+            values[::step, ::step],
+            cmap="magma",
+            vmin=0,
+            vmax=max(float(np.nanpercentile(values, 98)), 1e-12),
             interpolation="nearest",
         )
         axes.set_title(title)

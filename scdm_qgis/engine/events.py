@@ -1,10 +1,10 @@
 """The lines an engine process prints: one JSON object a line.
 
-    {"event": "hello", "python", "torch", "device"}
-    {"event": "progress", "percent", "message", "seconds_left"}
-    {"event": "log", "level", "message"}              level: info, warning
-    {"event": "result", ...}
-    {"event": "error", "message", "remedy"}
+{"event": "hello", "python", "torch", "device"}
+{"event": "progress", "percent", "message", "seconds_left"}
+{"event": "log", "level", "message"}              level: info, warning
+{"event": "result", ...}
+{"event": "error", "message", "remedy"}
 """
 
 from __future__ import annotations

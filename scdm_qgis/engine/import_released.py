@@ -100,9 +100,7 @@ def _stage_header(config: Mapping[str, Any]) -> StageHeader:
             sampler="ddpm",
             steps=None,
             guidance_weight=float(config["guidance_weight"]),
-            truncation=Truncation(
-                float(config["pdt_lower"]), "state", "sample" if moment is None else "schedule"
-            ),
+            truncation=Truncation(float(config["pdt_lower"]), "state", "sample" if moment is None else "schedule"),
             second_moment=None if moment is None else float(moment),
         )
     except (TypeError, ValueError) as error:

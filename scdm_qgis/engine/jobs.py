@@ -157,7 +157,8 @@ class TrainCascadeStage(Job):
         _check_number("STAGE", self.stage, whole=True, low=1)
         if self.stage > self.stages:
             raise UserError(
-                f"STAGE {self.stage} does not exist in a cascade of {self.stages}.", f"STAGE must lie from 1 to {self.stages}."
+                f"STAGE {self.stage} does not exist in a cascade of {self.stages}.",
+                f"STAGE must lie from 1 to {self.stages}.",
             )
         _check_choice("PRESET", self.preset, tuple(PRESETS))
         _check_number("PATCH_SIZE", self.patch_size, whole=True, low=8, high=2048)
@@ -304,7 +305,7 @@ JOBS: Dict[str, Type[Job]] = {
 def job_from_json(values: Any) -> Job:
     """Read a job; raises UserError where it is none this engine knows."""
     if not isinstance(values, Mapping) or values.get("job") not in JOBS:
-        raise UserError("The job file names no known job.", f"Set \"job\" to one of: {', '.join(JOBS)}.")
+        raise UserError("The job file names no known job.", f'Set "job" to one of: {", ".join(JOBS)}.')
     kind = JOBS[values["job"]]
     given = {key: value for key, value in values.items() if key != "job"}
     known = {field.name: field for field in fields(kind)}
@@ -332,7 +333,8 @@ def read_per_stage(name: str, value: PerStage) -> Optional[Tuple[float, ...]]:
         return tuple(float(part) for part in parts)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{name} '{value}' is not a list of numbers.", "Give one number for all stages, or one a stage such as 0,0.5."
+            f"{name} '{value}' is not a list of numbers.",
+            "Give one number for all stages, or one a stage such as 0,0.5.",
         ) from error
 
 
@@ -418,7 +420,9 @@ def _check_choice(name: str, value: Optional[str], choices: Sequence[str]) -> No
 
 def _check_device(device: Any) -> None:
     if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda|cuda:\d{1,3}|mps", device):
-        raise UserError(f"DEVICE '{device}' does not exist.", "Choose auto, cpu, cuda, cuda:0 (or another number) or mps.")
+        raise UserError(
+            f"DEVICE '{device}' does not exist.", "Choose auto, cpu, cuda, cuda:0 (or another number) or mps."
+        )
 
 
 def _check_extent(extent: Any) -> None:
@@ -451,4 +455,6 @@ def _check_output(path: str, inputs: Sequence[str]) -> None:
     if not os.path.isdir(folder):
         raise UserError(f"The folder '{folder}' does not exist.", "Create it, or choose another.")
     if not os.access(folder, os.W_OK):
-        raise UserError(f"The folder '{folder}' cannot be written to.", "Choose another folder, or change its permissions.")
+        raise UserError(
+            f"The folder '{folder}' cannot be written to.", "Choose another folder, or change its permissions."
+        )

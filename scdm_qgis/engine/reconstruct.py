@@ -282,9 +282,11 @@ def _open_products(
     }
     policy = header.nodata_policy
     last = len(header.stages) - 1
-    wanted = [(job.output, last, policy.dtype, choose_nodata(policy.dtype, policy.nodata))]
+    wanted: List[Tuple[str, Optional[int], str, float]] = [
+        (job.output, last, policy.dtype, choose_nodata(policy.dtype, policy.nodata))
+    ]
     if job.coarse_output is not None:
-        wanted.append((job.coarse_output, last - 1, *wanted[0][2:]))
+        wanted.append((job.coarse_output, last - 1, policy.dtype, wanted[0][3]))
     if job.uncertainty is not None:
         wanted.append((job.uncertainty, None, "float32", math.nan))
     products = []
@@ -361,9 +363,14 @@ def _log_plan(tiling: _Tiling, tiles: _TileReconstructor, count: int, events: Ev
             f"guidance {settings.guidance_weight:g}, truncation {settings.truncation.percentile:g}."
         )
         if settings.truncation.target == "noise" and settings.truncation.percentile < 1:
-            events.warning("Truncating the predicted noise, as printed in the paper, is known to diverge; prefer state.")
+            events.warning(
+                "Truncating the predicted noise, as printed in the paper, is known to diverge; prefer state."
+            )
 
 
 def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

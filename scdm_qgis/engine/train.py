@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -14,7 +14,6 @@ from scdm_qgis.core.cascade import Cascade, Stage
 from scdm_qgis.core.cascade_header import (
     CascadeHeader,
     Condition,
-    Normalisation,
     ScheduleConfig,
     StageHeader,
     Truncation,
@@ -32,6 +31,7 @@ from scdm_qgis.engine.progress import Progress
 from scdm_qgis.engine.training_report import render_training_report
 from scdm_qgis.engine.training_scenes import (
     BandChoice,
+    Scene,
     ScenePatches,
     choose_bands,
     load_scene,
@@ -52,30 +52,30 @@ SMALLEST_RESIDUAL_SCALE = 1e-6
 def run(job: TrainCascadeStage, events: EventWriter) -> Dict[str, Any]:
     """Train the stage; raises UserError for anything the user can put right."""
     device = choose_device(job.device)
-    job = with_preset_values(job)
+    recipe = choose_recipe(job)
     events.progress(0, "Reading the scenes")
     with ExitStack() as stack:
         cubes = [stack.enter_context(open_cube(path)) for path in job.inputs]
         bands = choose_bands(cubes, job.bands, job.rgb_bands)
         policy = output_policy(cubes)
-    scenes = [load_scene(path, bands, job.validation_fraction, job.patch_size) for path in job.inputs]
+    scenes = [load_scene(path, bands, job.validation_fraction, recipe.patch_size) for path in job.inputs]
     normalisation = measure_normalisation(scenes, bands)
-    header = stage_header(job, bands)
+    header = stage_header(job, recipe, bands)
     patches = ScenePatches(
         scenes,
         header.bands,
         header.condition.previous_bands + header.condition.rgb_bands,
         bands.all,
         normalisation,
-        job.patch_size,
+        recipe.patch_size,
         symmetries=header.prediction == "residual",
         seed=job.seed,
         device=device,
     )
-    _log_plan(job, header, bands, device, events)
+    _log_plan(job, recipe, header, bands, device, events)
     anchor = fit_anchor(header, patches)
     stage = build_stage(header, anchor, job.seed).to(device)
-    settings = training_settings(job, choose_bfloat16(job.precision, device))
+    settings = training_settings(job, recipe, choose_bfloat16(job.precision, device))
     network, losses = _train(stage, patches, settings, events)
     stage = replace(stage, network=network)
     events.progress(97, "Validating on the hold-out")
@@ -85,7 +85,7 @@ def run(job: TrainCascadeStage, events: EventWriter) -> Dict[str, Any]:
         stages=(header_with_second_moment(stage, patches),),
         normalisation=normalisation,
         nodata_policy=policy,
-        training=(_provenance(job, scenes, losses, validation),),
+        training=(_provenance(job, recipe, scenes, losses, validation),),
         created_with=CREATED_WITH,
     )
     with written_whole(job.output) as partial:
@@ -102,14 +102,30 @@ def run(job: TrainCascadeStage, events: EventWriter) -> Dict[str, Any]:
     }
 
 
-def with_preset_values(job: TrainCascadeStage) -> TrainCascadeStage:
-    """Fill what the user left open with the preset's values."""
+@dataclass(frozen=True)
+class Recipe:
+    """What the user may leave to the preset; see `presets.Preset`."""
+
+    patch_size: int
+    batch_size: int
+    iterations: int
+    learning_rate: float
+    loss: str
+    ema_decay: float
+    prediction: str
+
+
+def choose_recipe(job: TrainCascadeStage) -> Recipe:
+    """Return the user's values, and the preset's where the user gave none."""
     preset = PRESETS[job.preset]
-    open_values = ("patch_size", "batch_size", "iterations", "learning_rate", "loss", "ema_decay", "prediction")
-    return replace(job, **{key: getattr(preset, key) for key in open_values if getattr(job, key) is None})
+    values = {}
+    for name in (field.name for field in fields(Recipe)):
+        given = getattr(job, name)
+        values[name] = getattr(preset, name) if given is None else given
+    return Recipe(**values)
 
 
-def stage_header(job: TrainCascadeStage, bands: BandChoice) -> StageHeader:
+def stage_header(job: TrainCascadeStage, recipe: Recipe, bands: BandChoice) -> StageHeader:
     """Return what the stage will say of itself; the second moment is measured later."""
     preset = PRESETS[job.preset]
 
@@ -119,8 +135,8 @@ def stage_header(job: TrainCascadeStage, bands: BandChoice) -> StageHeader:
     own = bands_of(job.stage)
     previous = bands_of(job.stage - 1) if job.stage > 1 else ()
     # The paper's later stages see the coarser image only; ours see the RGB image too, which costs nothing.
-    sees_rgb = job.stage == 1 or job.prediction == "residual"
-    noise = job.prediction == "noise"
+    sees_rgb = job.stage == 1 or recipe.prediction == "residual"
+    noise = recipe.prediction == "noise"
     paper = PRESETS["paper"]
     return StageHeader(
         index=job.stage,
@@ -130,8 +146,8 @@ def stage_header(job: TrainCascadeStage, bands: BandChoice) -> StageHeader:
         fwhm_nm=_of_bands(bands.fwhm_nm, own),
         condition=Condition(previous, bands.rgb if sees_rgb else ()),
         network=preset.network,
-        patch_size=job.patch_size,
-        prediction=job.prediction,
+        patch_size=recipe.patch_size,
+        prediction=recipe.prediction,
         schedule=ScheduleConfig.of_timesteps(job.timesteps),
         sampler="ddpm" if noise else "ddim",
         steps=None if noise else min(20, job.timesteps),
@@ -145,19 +161,19 @@ def _of_bands(values: Dict[int, float], bands: Sequence[int]) -> Optional[Tuple[
     return tuple(values[band] for band in bands) if all(band in values for band in bands) else None
 
 
-def training_settings(job: TrainCascadeStage, bfloat16: bool) -> TrainingSettings:
-    """Return how the core trains, from a job whose preset values are filled in."""
+def training_settings(job: TrainCascadeStage, recipe: Recipe, bfloat16: bool) -> TrainingSettings:
+    """Return how the core trains."""
     preset = PRESETS[job.preset]
     return TrainingSettings(
-        batch_size=job.batch_size,
-        iterations=job.iterations,
-        learning_rate=job.learning_rate,
+        batch_size=recipe.batch_size,
+        iterations=recipe.iterations,
+        learning_rate=recipe.learning_rate,
         cosine_decay=preset.cosine_decay,
-        loss=job.loss,
+        loss=recipe.loss,
         p_unconditional=job.p_unconditional,
         sam_weight=job.sam_weight,
-        ema_decay=job.ema_decay,
-        ema_start=min(preset.ema_start, job.iterations // 2),
+        ema_decay=recipe.ema_decay,
+        ema_start=min(preset.ema_start, recipe.iterations // 2),
         seed=job.seed,
         bfloat16=bfloat16,
     )
@@ -172,8 +188,8 @@ def build_stage(header: StageHeader, anchor: Anchor, seed: int) -> Stage:
     network = UNet(header.network, len(header.bands), header.condition.count)
     if header.prediction != "residual":
         return Stage(header, network, None)
-    torch.nn.init.zeros_(network.conv_out.weight)
-    torch.nn.init.zeros_(network.conv_out.bias)
+    for parameter in network.conv_out.parameters():
+        torch.nn.init.zeros_(parameter)
     return Stage(header, network, anchor)
 
 
@@ -220,14 +236,19 @@ def _train(
 
 
 def _log_plan(
-    job: TrainCascadeStage, header: StageHeader, bands: BandChoice, device: torch.device, events: EventWriter
+    job: TrainCascadeStage,
+    recipe: Recipe,
+    header: StageHeader,
+    bands: BandChoice,
+    device: torch.device,
+    events: EventWriter,
 ) -> None:
     red, green, blue = bands.rgb
     events.info(
         f"Stage {header.index} of {header.of}: {header.condition.count} bands in, {len(header.bands)} of "
         f"{len(bands.target)} bands out; red, green, blue are bands {red}, {green}, {blue}."
     )
-    events.info(f"Preset {job.preset}, {job.prediction} prediction, {job.iterations} iterations on {device}.")
+    events.info(f"Preset {job.preset}, {recipe.prediction} prediction, {recipe.iterations} iterations on {device}.")
 
 
 def _log_validation(validation: Optional[Validation], events: EventWriter) -> None:
@@ -246,15 +267,16 @@ def _log_validation(validation: Optional[Validation], events: EventWriter) -> No
 
 
 def _provenance(
-    job: TrainCascadeStage, scenes: Sequence[Any], losses: List[Tuple[int, float]], validation: Optional[Validation]
+    job: TrainCascadeStage,
+    recipe: Recipe,
+    scenes: Sequence[Scene],
+    losses: List[Tuple[int, float]],
+    validation: Optional[Validation],
 ) -> Dict[str, Any]:
     return {
         "scenes": [scene.provenance() for scene in scenes],
         "preset": job.preset,
-        "iterations": job.iterations,
-        "batch_size": job.batch_size,
-        "learning_rate": job.learning_rate,
-        "loss": job.loss,
+        **asdict(recipe),
         "seed": job.seed,
         "final_loss": losses[-1][1],
         "validation": None if validation is None else validation.to_json(),

@@ -6,7 +6,7 @@ from typing import List, Optional, Sequence, Tuple
 
 from matplotlib.figure import Figure
 
-from scdm_qgis.core.cascade_header import CascadeHeader, StageHeader
+from scdm_qgis.core.cascade_header import CascadeHeader
 from scdm_qgis.engine.jobs import TrainCascadeStage
 from scdm_qgis.engine.report_page import Picture, Section, Table, picture, render_report
 from scdm_qgis.engine.validation import Validation
@@ -27,7 +27,7 @@ def render_training_report(
     """Return the report as one HTML page.
 
     Args:
-        job: what was asked, preset values filled in.
+        job: what was asked.
         header: what the stage file says of itself.
         losses: (iteration, mean loss since the entry before).
         validation: the hold-out's numbers, None without a hold-out.
@@ -39,7 +39,7 @@ def render_training_report(
             Section("Result on the hold-out", _verdict(validation), _validation_table(validation)),
             Section("Loss", pictures=[_loss_curve(losses)]),
             Section("Scenes", table=_scenes_table(header)),
-            Section("Settings", table=_settings_table(job, stage)),
+            Section("Settings", table=_settings_table(job, header)),
         ],
     )
 
@@ -89,7 +89,8 @@ def _scenes_table(header: CascadeHeader) -> Table:
     )
 
 
-def _settings_table(job: TrainCascadeStage, stage: StageHeader) -> Table:
+def _settings_table(job: TrainCascadeStage, header: CascadeHeader) -> Table:
+    stage, done = header.stages[0], header.training[0]
     bands = ", ".join(str(band) for band in stage.bands)
     conditions = stage.condition.previous_bands + stage.condition.rgb_bands
     return Table(
@@ -99,10 +100,10 @@ def _settings_table(job: TrainCascadeStage, stage: StageHeader) -> Table:
             ("Condition bands", ", ".join(str(band) for band in conditions)),
             ("Preset", job.preset),
             ("Prediction", stage.prediction),
-            ("Iterations", str(job.iterations)),
-            ("Batch and patch size", f"{job.batch_size} patches of {job.patch_size} pixels a side"),
-            ("Learning rate", f"{job.learning_rate:g}"),
-            ("Loss", f"{job.loss}, spectral angle weighted {job.sam_weight:g}"),
+            ("Iterations", str(done["iterations"])),
+            ("Batch and patch size", f"{done['batch_size']} patches of {done['patch_size']} pixels a side"),
+            ("Learning rate", f"{done['learning_rate']:g}"),
+            ("Loss", f"{done['loss']}, spectral angle weighted {job.sam_weight:g}"),
             ("Seed", str(job.seed)),
         ],
     )

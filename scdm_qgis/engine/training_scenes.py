@@ -120,9 +120,7 @@ def choose_bands(cubes: Sequence[Cube], bands: BandText, rgb_bands: BandText) ->
         )
     if len(target) < 3:
         raise UserError(f"Only {len(target)} target bands are left.", "Give at least three bands.")
-    return BandChoice(
-        target, rgb, _by_number(first.spectrum.wavelengths_nm), _by_number(first.spectrum.fwhm_nm)
-    )
+    return BandChoice(target, rgb, _by_number(first.spectrum.wavelengths_nm), _by_number(first.spectrum.fwhm_nm))
 
 
 def _by_number(values: Optional[Sequence[Optional[float]]]) -> Dict[int, float]:
@@ -269,7 +267,7 @@ class ScenePatches:
                         slice(row, min(row + self._height, rows.stop)),
                         slice(column, min(column + self._width, columns.stop)),
                     )
-                    yield scene.values[(slice(None), *block)], scene.valid[block]
+                    yield scene.values[:, block[0], block[1]], scene.valid[block]
 
     def training_rows(self) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
         """Yield normalised (condition, target) of all valid training pixels, a row of each scene at a time."""
@@ -298,7 +296,7 @@ class ScenePatches:
         row = region.row + self._start(pixel[0], self._height, region.height)
         column = region.column + self._start(pixel[1], self._width, region.width)
         window = (slice(row, row + self._height), slice(column, column + self._width))
-        values, valid = scene.values[(slice(None), *window)], scene.valid[window]
+        values, valid = scene.values[:, window[0], window[1]], scene.valid[window]
         if not self._symmetries:
             return values, valid
         turns = self._random.integers(4) if self._height == self._width else 2 * self._random.integers(2)

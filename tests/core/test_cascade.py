@@ -1,5 +1,6 @@
 import json
 import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,7 +53,7 @@ def test_stages_that_do_not_fit_are_refused(make_stage, make_cascade):
     assert "given twice" in refused([first, first, second])
     other = make_cascade(make_stage(2), offset=11.0)
     assert "different range" in refused([first, other])
-    assert "expects other bands" in refused([first, make_cascade(make_stage(2, prediction="noise"))][:1] + [wrong_previous(second)])
+    assert "expects other bands" in refused([first, wrong_previous(second)])
 
 
 def wrong_previous(cascade):
@@ -65,7 +66,7 @@ def wrong_previous(cascade):
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "header", "empty", "pickle", "no metadata", "format"])
 def test_damaged_files_are_refused(file, damage):
-    data = open(file, "rb").read()
+    data = Path(file).read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
     damaged = {
@@ -74,14 +75,16 @@ def test_damaged_files_are_refused(file, damage):
         "header": data[:8] + b"[" + data[9:],
         "empty": b"",
         "pickle": b"PK\x03\x04" + data,
-        "no metadata": with_header({key: value for key, value in header.items() if key != "__metadata__"}, data, length),
+        "no metadata": with_header(
+            {key: value for key, value in header.items() if key != "__metadata__"}, data, length
+        ),
         "format": with_header(
             {**header, "__metadata__": {"scdm": header["__metadata__"]["scdm"].replace('"format": 1', '"format": 2')}},
             data,
             length,
         ),
     }[damage]
-    open(file, "wb").write(damaged)
+    Path(file).write_bytes(damaged)
     for read in (read_header, Cascade.load):
         with pytest.raises(UserError):
             read(file)
@@ -112,6 +115,11 @@ def test_header_survives_json_with_any_nodata(make_stage, make_cascade, nodata):
 
 
 def test_impossible_settings_are_refused():
-    for make in (lambda: Normalisation(0, 0), lambda: Truncation(0), lambda: Truncation(1.5), lambda: Truncation(1, "x")):
+    for make in (
+        lambda: Normalisation(0, 0),
+        lambda: Truncation(0),
+        lambda: Truncation(1.5),
+        lambda: Truncation(1, "x"),
+    ):
         with pytest.raises(UserError):
             make()

@@ -86,7 +86,12 @@ def test_masked_ssim_averages_the_windows_that_are_wholly_valid(cubes: tuple) ->
     valid[20:, 25:] = False
     result = evaluate(prediction, reference, valid, PEAK)
     _, full = skimage_ssim(
-        reference[0], prediction[0], gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=PEAK,
+        reference[0],
+        prediction[0],
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=PEAK,
         full=True,
     )
     counted = np.zeros_like(valid)
@@ -127,7 +132,11 @@ def test_evaluator_band_by_band_maps_angles_and_keeps_labels(cubes: tuple) -> No
     result = evaluator.result()
     assert result.sam == pytest.approx(np.nanmean(angles))
     assert [(band.band, band.wavelength_nm) for band in result.per_band] == [
-        (1, 400.0), (11, 401.0), (21, 402.0), (31, 403.0), (41, 404.0),
+        (1, 400.0),
+        (11, 401.0),
+        (21, 402.0),
+        (31, 403.0),
+        (41, 404.0),
     ]
 
 

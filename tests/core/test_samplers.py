@@ -66,7 +66,9 @@ def test_ddim_from_zero_gives_the_posterior_mean(schedule, steps):
 
 def test_steps_are_counted(schedule):
     calls = []
-    sample_ddim(gaussian(schedule), schedule, torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, 2, 2), 7, lambda: calls.append(1))
+    sample_ddim(
+        gaussian(schedule), schedule, torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, 2, 2), 7, lambda: calls.append(1)
+    )
     assert len(calls) == 7
     assert step_pairs(schedule, 2) == ((999, 499), (499, None))
 
@@ -122,7 +124,9 @@ def test_percentiles_grow_to_one_at_the_end(schedule):
 
 
 def test_sample_threshold_is_the_quantile_but_at_least_one():
-    values = torch.randn(3, 2, 9, 9, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.1, 1, 5]).reshape(3, 1, 1, 1)
+    values = torch.randn(3, 2, 9, 9, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.1, 1, 5]).reshape(
+        3, 1, 1, 1
+    )
     expected = torch.quantile(values.abs().flatten(1), 0.9, dim=1).clamp(min=1)
     assert torch.allclose(sample_thresholds(values, torch.full((3,), 0.9)), expected)
 

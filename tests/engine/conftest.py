@@ -64,7 +64,6 @@ def make_cube(make_raster):
     return make
 
 
-
 GEOREFERENCE = Affine(5, 0, 400000, 0, -5, 5800000)
 
 

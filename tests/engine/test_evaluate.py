@@ -30,13 +30,24 @@ WAVELENGTHS_NM = (450.0, 500.0, 550.0, 600.0, 650.0, 700.0)
 
 
 def write_cube(
-    path: Path, values: np.ndarray, wavelengths_nm: Optional[Sequence[float]] = None, nodata: Optional[float] = None,
+    path: Path,
+    values: np.ndarray,
+    wavelengths_nm: Optional[Sequence[float]] = None,
+    nodata: Optional[float] = None,
     place: Affine = PLACE,
 ) -> Path:
     count, height, width = values.shape
     with rasterio.open(
-        path, "w", driver="GTiff", height=height, width=width, count=count, dtype=values.dtype, nodata=nodata,
-        crs="EPSG:32633", transform=place,
+        path,
+        "w",
+        driver="GTiff",
+        height=height,
+        width=width,
+        count=count,
+        dtype=values.dtype,
+        nodata=nodata,
+        crs="EPSG:32633",
+        transform=place,
     ) as dataset:
         dataset.write(values)
         for band, wavelength in enumerate(wavelengths_nm or (), start=1):

@@ -62,8 +62,16 @@ def cube(dtype: str = "uint16") -> np.ndarray:
 @SAVERS
 @pytest.mark.parametrize(
     ("dtype", "written"),
-    [("uint16", "uint16"), ("int16", "int16"), ("uint8", "uint8"), ("int32", "int32"), ("single", "float32"),
-     ("double", "float32"), ("int8", "int16"), ("int64", "float32")],
+    [
+        ("uint16", "uint16"),
+        ("int16", "int16"),
+        ("uint8", "uint8"),
+        ("int32", "int32"),
+        ("single", "float32"),
+        ("double", "float32"),
+        ("int8", "int16"),
+        ("int64", "float32"),
+    ],
 )
 def test_pixels_and_bands_stand_where_matlab_has_them(save: Saver, dtype: str, written: str, tmp_path: Path) -> None:
     array = cube(dtype)

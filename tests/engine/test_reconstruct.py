@@ -25,7 +25,9 @@ def run(tmp_path, model, recorder):
     def start(source, name="out.tif", **options):
         output = str(tmp_path / name)
         values = {"rgb_bands": "5,3,2", "device": "cpu", "precision": "float32"}
-        job = RgbToHyperspectral(input=source, model=options.pop("model", model), output=output, **{**values, **options})
+        job = RgbToHyperspectral(
+            input=source, model=options.pop("model", model), output=output, **{**values, **options}
+        )
         return output, reconstruct.run(job, recorder.events)
 
     return start

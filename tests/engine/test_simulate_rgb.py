@@ -39,8 +39,16 @@ def write_cube(
     count = len(values) + (alpha is not None)
     _, height, width = values.shape
     with rasterio.open(
-        path, "w", driver="GTiff", height=height, width=width, count=count, dtype=values.dtype, nodata=nodata,
-        crs="EPSG:32633", transform=PLACE,
+        path,
+        "w",
+        driver="GTiff",
+        height=height,
+        width=width,
+        count=count,
+        dtype=values.dtype,
+        nodata=nodata,
+        crs="EPSG:32633",
+        transform=PLACE,
     ) as dataset:
         if alpha is not None:
             dataset.colorinterp = [ColorInterp.gray] + [ColorInterp.undefined] * (count - 2) + [ColorInterp.alpha]
@@ -94,9 +102,7 @@ def test_named_bands_in_the_order_given(tmp_path: Path) -> None:
 def test_bad_and_empty_bands_are_not_chosen(tmp_path: Path) -> None:
     values = random_values("int16", 0, 10_000)
     values[1] = -9999
-    source = write_cube(
-        tmp_path / "in.tif", values, nodata=-9999, wavelengths_nm=(640, 550, 560, 650, 460), bad=(1,)
-    )
+    source = write_cube(tmp_path / "in.tif", values, nodata=-9999, wavelengths_nm=(640, 550, 560, 650, 460), bad=(1,))
     simulate(source, tmp_path / "rgb.tif")
     assert np.array_equal(mask_and_values(tmp_path / "rgb.tif")[1], values[[3, 2, 4]])
 

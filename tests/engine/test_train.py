@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def test_stage_file_says_what_is_needed(make_cube, train_stage):
     assert training["final_loss"] == results["FINAL_LOSS"]
     assert results["OUTPUT"] == path
     with safe_open(path, "pt") as file:
-        assert all(key.startswith("stage2.") for key in file.keys())
+        assert all(key.startswith("stage2.") for key in list(file.keys()))
 
 
 def test_stages_trained_apart_fit_together(make_cube, make_model):
@@ -65,7 +66,9 @@ def test_other_predictions(make_cube, train_stage, prediction):
 
 def test_same_seed_gives_the_same_file(make_cube, train_stage):
     scene = make_cube()
-    files = [open(train_stage(scene, name=name, seed=seed)[0], "rb").read() for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    files = [
+        Path(train_stage(scene, name=name, seed=seed)[0]).read_bytes() for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
     assert files[0] == files[1]
     assert files[0] != files[2]
 
@@ -93,7 +96,7 @@ def test_nan_and_infinite_pixels_are_nodata(make_cube, train_stage):
 def test_report(make_cube, train_stage, tmp_path):
     report = str(tmp_path / "report.html")
     _, results = train_stage(make_cube("<b>scene.tif"), report=report)
-    text = open(report, encoding="utf-8").read()
+    text = Path(report).read_text(encoding="utf-8")
     assert results["REPORT"] == report
     assert "ridge regression" in text
     assert "data:image/svg+xml" in text

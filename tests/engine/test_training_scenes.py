@@ -82,7 +82,9 @@ def test_no_patch_touches_the_hold_out_or_its_guard(make_raster, height, width):
     scene.values[:] = 5
     scene.values[(slice(None), *held.slices)] = 9
     patches = ScenePatches([scene], bands.target, bands.rgb, bands.all, normalisation, 16, True, 0, CPU)
-    assert all(torch.equal(batch.target, torch.full_like(batch.target, batch.target[0, 0, 0, 0])) for batch in cuts(patches))
+    assert all(
+        torch.equal(batch.target, torch.full_like(batch.target, batch.target[0, 0, 0, 0])) for batch in cuts(patches)
+    )
     held_values = np.concatenate([values.ravel() for values, _ in patches.hold_out_blocks()])
     assert (held_values == 9).all()
     assert held_values.size == 6 * held.height * held.width
@@ -125,7 +127,9 @@ def test_patches_are_the_scene(make_raster):
 
 def test_turned_patches_stay_consistent(make_raster):
     scene, bands = load(make_raster(counting_cube()), fraction=0, patch_size=8)
-    patches = ScenePatches([scene], (2, 5), (3, 2, 1), bands.all, measure_normalisation([scene], bands), 8, True, 0, CPU)
+    patches = ScenePatches(
+        [scene], (2, 5), (3, 2, 1), bands.all, measure_normalisation([scene], bands), 8, True, 0, CPU
+    )
     batch = patches(40)
     assert torch.allclose(batch.condition[:, 1], batch.target[:, 0])
     assert len({tuple(patch[0, 0].tolist()) for patch in batch.target.diff(dim=2).sign()}) > 1
@@ -139,7 +143,9 @@ def test_nodata_is_filled_and_masked(make_raster):
     assert scene.valid.sum() == 100 * 40 - 100
     assert (scene.values[2] >= 3000).all()
     assert measure_normalisation([scene], bands).offset == pytest.approx(values[:, scene.valid].mean(), rel=1e-6)
-    patches = ScenePatches([scene], bands.target, bands.rgb, bands.all, measure_normalisation([scene], bands), 16, True, 0, CPU)
+    patches = ScenePatches(
+        [scene], bands.target, bands.rgb, bands.all, measure_normalisation([scene], bands), 16, True, 0, CPU
+    )
     assert any((patches(1).valid == 0).any() for _ in range(50))
     assert sum(len(target) for _, target in patches.training_rows()) == scene.valid.sum()
 
