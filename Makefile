@@ -42,7 +42,7 @@ lint: setup  ## Check the sources: style, types, who imports whom, security.
 	$(PYTHON) -m bandit --quiet --recursive scdm_qgis --configfile pyproject.toml
 
 bench: setup  ## Run every benchmark.
-	@for script in benchmarks/*.py; do echo "== $$script"; $(PYTHON) -m benchmarks.$$(basename $$script .py); done
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PYTHON) -m benchmarks.$$(basename $$script .py); done
 
 bench-quality: setup  ## Print the table of results on real scenes.
 	@$(PYTHON) -m benchmarks.pavia_university

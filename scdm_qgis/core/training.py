@@ -91,19 +91,20 @@ class MovingAverage:
 
 
 def train(
-    stage: Stage, patches: Patches, settings: TrainingSettings, after_log: Callable[[int, float], None]
+    stage: Stage, patches: Patches, settings: TrainingSettings, after_iteration: Callable[[int, float], None]
 ) -> Tuple[UNet, List[Tuple[int, float]]]:
     """Train a stage's network in place.
+
+    The loss is read from the device about two hundred times in all, as each reading waits for it.
 
     Args:
         stage: the stage, its network on the training device.
         patches: gives the patches.
         settings: how to train.
-        after_log: called with the iterations done and the mean loss since the last call, about two
-            hundred times in all; the loss is read from the device only then.
+        after_iteration: called with the iterations done and the loss last read, NaN before the first.
 
     Returns:
-        The network with averaged weights, and the (iteration, loss) pairs given to `after_log`.
+        The network with averaged weights, and (iteration, mean loss since the reading before) pairs.
 
     Raises:
         UserError: the loss is no longer a number.
@@ -113,10 +114,10 @@ def train(
     average = MovingAverage(network, settings.ema_decay, settings.ema_start)
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda done: _step_size(done, settings))
-    log_every = max(1, settings.iterations // 200)
+    read_every = max(1, settings.iterations // 200)
     history: List[Tuple[int, float]] = []
     total = torch.zeros((), device=stage.device)
-    logged = 0
+    mean_loss, last_read = math.nan, 0
     for iteration in range(1, settings.iterations + 1):
         loss = stage_loss(stage, schedule, patches(settings.batch_size), settings)
         optimiser.zero_grad(set_to_none=True)
@@ -125,17 +126,17 @@ def train(
         scheduler.step()
         average.update(network)
         total += loss.detach()
-        if iteration % log_every == 0 or iteration == settings.iterations:
-            mean_loss = float(total) / (iteration - logged)
+        if iteration % read_every == 0 or iteration == settings.iterations:
+            mean_loss = float(total) / (iteration - last_read)
             if not math.isfinite(mean_loss):
                 raise UserError(
                     f"Training diverged after {iteration} iterations: the loss is no longer a number.",
                     "Lower LEARNING_RATE to a tenth.",
                 )
             history.append((iteration, mean_loss))
-            after_log(iteration, mean_loss)
             total.zero_()
-            logged = iteration
+            last_read = iteration
+        after_iteration(iteration, mean_loss)
     return average.network, history
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -221,18 +222,17 @@ def _train(
     stage: Stage, patches: ScenePatches, settings: TrainingSettings, events: EventWriter
 ) -> Tuple[UNet, List[Tuple[int, float]]]:
     progress = Progress(events, settings.iterations, 2, 97)
-    done = 0
     next_log = 0.1
 
-    def after_log(iteration: int, loss: float) -> None:
-        nonlocal done, next_log
-        progress.advance(iteration - done, f"Iteration {iteration} of {settings.iterations}, loss {loss:.4f}")
-        done = iteration
+    def after_iteration(iteration: int, loss: float) -> None:
+        nonlocal next_log
+        known = f", loss {loss:.4f}" if math.isfinite(loss) else ""
+        progress.advance(1, f"Iteration {iteration} of {settings.iterations}{known}")
         if iteration >= next_log * settings.iterations:
-            events.info(f"Iteration {iteration} of {settings.iterations}: loss {loss:.4f}")
+            events.info(f"Iteration {iteration} of {settings.iterations}{known}.")
             next_log += 0.1
 
-    return train(stage, patches, settings, after_log)
+    return train(stage, patches, settings, after_iteration)
 
 
 def _log_plan(

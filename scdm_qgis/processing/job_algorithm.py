@@ -49,7 +49,7 @@ class JobAlgorithm(ScdmAlgorithm):
         for definition in self.destinationParameterDefinitions():
             supported, problem = definition.isSupportedOutputValue(parameters.get(definition.name()), context)
             if not supported:
-                return False, problem
+                return False, f"{problem}. Give {definition.name()} a name with another ending."
         return super().checkParameterValues(parameters, context)
 
     def prepareAlgorithm(

@@ -56,10 +56,9 @@ def raster_path(name: str, value: Any, context: QgsProcessingContext) -> Optiona
         text = str(value or "").strip()
         if not text:
             return None
-        hint = QgsProcessingUtils.LayerHint.Raster
-        layer = QgsProcessingUtils.mapLayerFromString(text, context, True, hint)
+        layer = QgsProcessingUtils.mapLayerFromString(text, context, allowLoadingNewLayers=False)
         if layer is None:
-            return text  # whether there is such a file, and what is wrong with it, is said where paths are checked
+            return text  # a path; what is wrong with it is said where paths are checked
     if not isinstance(layer, QgsRasterLayer):
         raise UserError(f"{name} '{layer.name()}' is not a raster layer.", "Choose a raster.")
     if layer.providerType() != "gdal":

@@ -126,6 +126,7 @@ def small_models(plugin: Any, tmp_path_factory: pytest.TempPathFactory) -> Dict[
                     "ITERATIONS": 5,
                     "PATCH_SIZE": 16,
                     "BATCH_SIZE": 2,
+                    "PRECISION": "float32",
                     "OUTPUT": files[name],
                 },
             )

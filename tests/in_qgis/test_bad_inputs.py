@@ -88,6 +88,7 @@ RECONSTRUCT = rows(
     ("0-byte model", lambda f: {"MODEL": f["zero"]}, "is empty (0 bytes)."),
     ("no model", lambda f: {"MODEL": None}, "MODEL is missing."),
     ("two bands", lambda f: {"INPUT": f["two_bands"]}, "2 bands"),
+    ("all nodata", lambda f: {"INPUT": f["all_nodata_rgb"]}, "no valid pixel"),
     ("overlap as large as the tile", lambda f: {"TILE_SIZE": 32, "OVERLAP": 32}, "OVERLAP 32 is not smaller than"),
     ("overlap larger than the default tile", lambda f: {"OVERLAP": 5000}, "OVERLAP 5000"),
     ("negative tile", lambda f: {"TILE_SIZE": -1}, "TILE_SIZE is -1."),
@@ -128,6 +129,7 @@ GOOD: Dict[str, Callable[[Files], Parameters]] = {
         "ITERATIONS": 2,
         "PATCH_SIZE": 16,
         "BATCH_SIZE": 1,
+        "PRECISION": "float32",
         "OUTPUT": f["out.safetensors"],
     },
     "assemble_cascade": lambda f: {"STAGE_FILES": [f["stage1"], f["stage2"]], "OUTPUT": f["out.safetensors"]},
@@ -164,7 +166,7 @@ def inputs(small_models: Files, rasters: Type[Any], tmp_path_factory: pytest.Tem
     files["pth"] = write("renamed.safetensors", b"PK\x03\x04" + bytes(range(256)) * 40)
     files["mat"] = write("cube.mat", b"MATLAB 5.0 MAT-file" + b" " * 200)
     files["empty_json"] = write("empty.json", b"{}")
-    config = {"base_channels": 8, "channel_mults": [1], "attention_levels": [], "bands": [1], "condition_bands": [2]}
+    config = {"base_channels": 8, "channel_mults": [1], "attention_levels": [], "bands": 1, "condition_bands": 3}
     files["config"] = write("config.json", json.dumps(config).encode())
     files["no_wavelengths"] = rasters.write(folder / "no_wavelengths.tif", values, None)
     files["no_wavelengths3"] = rasters.write(folder / "no_wavelengths3.tif", values[:3], None)
@@ -173,11 +175,14 @@ def inputs(small_models: Files, rasters: Type[Any], tmp_path_factory: pytest.Tem
     files["two_bands"] = rasters.write(folder / "two_bands.tif", values[:2], None)
     files["small"] = rasters.write(folder / "small.tif", values[:, :20, :20])
     files["all_nodata"] = rasters.write(folder / "all_nodata.tif", np.full_like(values, 7), nodata=7)
+    files["all_nodata_rgb"] = rasters.write(folder / "nodata_rgb.tif", np.zeros((3, 20, 20), np.uint16), None, 0)
     return files
 
 
 def listing(folder: Path) -> Dict[str, int]:
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    """Return the files of a folder and when each was changed, but for the statistics QGIS writes beside any raster."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".aux.xml")]
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in files}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row.algorithm}: {row.id}" for row in ROWS])
@@ -193,7 +198,7 @@ def test_a_mistake_is_a_clear_sentence(row: Row, run: Callable[..., Any], inputs
     said = str(caught.value)
     for sentence in row.sentences:
         assert sentence in said
-    assert said.strip().endswith((".", ")", "reconstruct", "finer"))
+    assert said.endswith(".")
     for word in ("Traceback", "Error:", "None", "Incorrect parameter value", "unexpectedly"):
         assert word not in said + feedback.textLog()
     assert listing(outputs) == {}
