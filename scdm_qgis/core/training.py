@@ -27,6 +27,8 @@ class TrainingSettings:
 
     Args:
         p_unconditional: share of samples whose condition is set to zero, for ICMG.
+        mean_share: share of samples trained at the state the posterior mean is estimated from, x_T = 0,
+            which noise alone never reaches; 0 for noise prediction, which has no such estimate.
         sam_weight: lambda of the spectral-angle loss (eq. 15).
         bfloat16: let the network compute in bfloat16.
     """
@@ -37,6 +39,7 @@ class TrainingSettings:
     cosine_decay: bool
     loss: str
     p_unconditional: float
+    mean_share: float
     sam_weight: float
     ema_decay: float
     ema_start: int
@@ -163,6 +166,10 @@ def stage_loss(stage: Stage, schedule: Schedule, batch: Batch, settings: Trainin
     count = len(x_0)
     t = torch.randint(schedule.timesteps, (count,), device=x_0.device)
     eps = torch.randn_like(x_0)
+    from_zero = torch.rand(count, device=x_0.device) < settings.mean_share
+    t = torch.where(from_zero, schedule.timesteps - 1, t)
+    noisy = (~from_zero).to(x_0.dtype).reshape(-1, 1, 1, 1)
+    eps = eps * noisy
     keep = (torch.rand(count, 1, 1, 1, device=x_0.device) >= settings.p_unconditional).to(x_0.dtype)
 
     def network(x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
@@ -171,7 +178,7 @@ def stage_loss(stage: Stage, schedule: Schedule, batch: Batch, settings: Trainin
 
     kind = stage.header.prediction
     denoiser = make_denoiser(kind, network, schedule)
-    prediction = denoiser(schedule.add_noise(x_0, t, eps), t, batch.condition * keep)
+    prediction = denoiser(schedule.add_noise(x_0, t, eps) * noisy, t, batch.condition * keep)
     loss = prediction_loss(
         network_output(kind, prediction.x_0, t, prediction.eps, schedule),
         network_output(kind, x_0, t, eps, schedule),

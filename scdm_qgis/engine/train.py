@@ -46,6 +46,9 @@ from scdm_qgis.raster.cube import open_cube
 RIDGE = 1e-4
 """Penalty of the regression under an anchored stage, relative to the condition's variance."""
 
+MEAN_SHARE = 0.5
+"""Share of training samples that teach the posterior mean itself."""
+
 SMALLEST_RESIDUAL_SCALE = 1e-6
 """Floor of a residual's deviation in normalised units: a band the regression gets exactly has none."""
 
@@ -172,6 +175,7 @@ def training_settings(job: TrainCascadeStage, recipe: Recipe, bfloat16: bool) ->
         cosine_decay=preset.cosine_decay,
         loss=recipe.loss,
         p_unconditional=job.p_unconditional,
+        mean_share=0.0 if recipe.prediction == "noise" else MEAN_SHARE,
         sam_weight=job.sam_weight,
         ema_decay=recipe.ema_decay,
         ema_start=min(preset.ema_start, recipe.iterations // 2),

@@ -16,6 +16,7 @@ def settings(**changes):
         "cosine_decay": True,
         "loss": "mse",
         "p_unconditional": 0.1,
+        "mean_share": 0.0,
         "sam_weight": 1.0,
         "ema_decay": 0.95,
         "ema_start": 10,

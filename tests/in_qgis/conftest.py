@@ -100,7 +100,7 @@ def run(plugin: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Dict[str,
 
 @pytest.fixture(scope="session")
 def small_models(plugin: Any, tmp_path_factory: pytest.TempPathFactory) -> Dict[str, str]:
-    """Train two stages for a few iterations, and one on other data; return the paths of files.
+    """Train two stages for two iterations, and one on other data; return the paths of files.
 
     `scene` and `rgb` are rasters; `stage1`, `stage2`, `cascade` belong together; `other2` is a second
     stage that was trained on data of another range.
@@ -123,7 +123,7 @@ def small_models(plugin: Any, tmp_path_factory: pytest.TempPathFactory) -> Dict[
                 {
                     "INPUTS": [files[scene]],
                     "STAGE": stage,
-                    "ITERATIONS": 5,
+                    "ITERATIONS": 2,
                     "PATCH_SIZE": 16,
                     "BATCH_SIZE": 2,
                     "PRECISION": "float32",

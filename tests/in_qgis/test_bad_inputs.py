@@ -133,7 +133,12 @@ GOOD: Dict[str, Callable[[Files], Parameters]] = {
         "OUTPUT": f["out.safetensors"],
     },
     "assemble_cascade": lambda f: {"STAGE_FILES": [f["stage1"], f["stage2"]], "OUTPUT": f["out.safetensors"]},
-    "rgb_to_hyperspectral": lambda f: {"INPUT": f["rgb"], "MODEL": f["cascade"], "OUTPUT": f["out.tif"]},
+    "rgb_to_hyperspectral": lambda f: {
+        "INPUT": f["rgb"],
+        "MODEL": f["cascade"],
+        "PRECISION": "float32",
+        "OUTPUT": f["out.tif"],
+    },
     "evaluate_reconstruction": lambda f: {"PREDICTION": f["scene"], "REFERENCE": f["scene"]},
     "import_matlab_cube": lambda f: {"INPUT": f["mat"], "OUTPUT": f["out.tif"]},
     "import_released_checkpoint": lambda f: {
@@ -166,7 +171,7 @@ def inputs(small_models: Files, rasters: Type[Any], tmp_path_factory: pytest.Tem
     files["pth"] = write("renamed.safetensors", b"PK\x03\x04" + bytes(range(256)) * 40)
     files["mat"] = write("cube.mat", b"MATLAB 5.0 MAT-file" + b" " * 200)
     files["empty_json"] = write("empty.json", b"{}")
-    config = {"base_channels": 8, "channel_mults": [1], "attention_levels": [], "bands": 1, "condition_bands": 3}
+    config = {"base_channels": 32, "channel_mults": [1], "attention_levels": [], "bands": 1, "condition_bands": 3}
     files["config"] = write("config.json", json.dumps(config).encode())
     files["no_wavelengths"] = rasters.write(folder / "no_wavelengths.tif", values, None)
     files["no_wavelengths3"] = rasters.write(folder / "no_wavelengths3.tif", values[:3], None)

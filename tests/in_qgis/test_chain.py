@@ -50,6 +50,7 @@ def test_from_a_demo_scene_to_an_evaluation(run: Run, tmp_path: Path) -> None:
         {
             "INPUT": QgsRasterLayer(path("rgb.tif"), "RGB"),
             "MODEL": path("model.safetensors"),
+            "PRECISION": "float32",
             "OUTPUT": path("out.tif"),
             "COARSE_OUTPUT": path("coarse.tif"),
             "UNCERTAINTY": path("uncertainty.tif"),
@@ -87,7 +88,12 @@ def test_from_a_demo_scene_to_an_evaluation(run: Run, tmp_path: Path) -> None:
 def test_temporary_outputs_are_loaded_and_styled_by_wavelength(run: Run, small_models: Files) -> None:
     import processing
 
-    parameters = {"INPUT": small_models["rgb"], "MODEL": small_models["cascade"], "OUTPUT": "TEMPORARY_OUTPUT"}
+    parameters = {
+        "INPUT": small_models["rgb"],
+        "MODEL": small_models["cascade"],
+        "PRECISION": "float32",
+        "OUTPUT": "TEMPORARY_OUTPUT",
+    }
     try:
         results = processing.runAndLoadResults("scdm:rgb_to_hyperspectral", parameters)
         layers = list(QgsProject.instance().mapLayers().values())

@@ -38,7 +38,10 @@ def test_nan_and_infinite_pixels_are_nodata(run: Run, small_models: Files, raste
     assert np.isfinite(results["FINAL_LOSS"])
     rgb = rasters.write(tmp_path / "rgb.tif", rasters.rgb_of(values), (640.0, 550.0, 460.0))
     output = str(tmp_path / "out.tif")
-    run("rgb_to_hyperspectral", {"INPUT": rgb, "MODEL": small_models["cascade"], "OUTPUT": output})
+    run(
+        "rgb_to_hyperspectral",
+        {"INPUT": rgb, "MODEL": small_models["cascade"], "PRECISION": "float32", "OUTPUT": output},
+    )
     dataset = gdal.Open(output)
     masked = dataset.GetRasterBand(1).GetMaskBand().ReadAsArray() == 0
     expected = np.zeros_like(masked)
@@ -57,7 +60,7 @@ def test_names_may_have_spaces_and_any_letters(
     model.write_bytes(Path(small_models["cascade"]).read_bytes())
     output = str(folder / "Ausgabe ö.tif")
     for source in (rgb, QgsRasterLayer(rgb, "Bild")):
-        run("rgb_to_hyperspectral", {"INPUT": source, "MODEL": str(model), "OUTPUT": output})
+        run("rgb_to_hyperspectral", {"INPUT": source, "MODEL": str(model), "PRECISION": "float32", "OUTPUT": output})
         assert read(output).shape == values.shape
         Path(output).unlink()
 
@@ -68,7 +71,7 @@ def test_a_raster_without_crs_works_with_an_extent(
     values = rasters.rgb_of(rasters.smooth())
     rgb = rasters.write(tmp_path / "rgb.tif", values, (640.0, 550.0, 460.0), crs=None)
     whole, part = str(tmp_path / "whole.tif"), str(tmp_path / "part.tif")
-    parameters = {"INPUT": rgb, "MODEL": small_models["cascade"], "TILE_SIZE": 16, "OVERLAP": 4}
+    parameters = {"INPUT": rgb, "MODEL": small_models["cascade"], "TILE_SIZE": 16, "OVERLAP": 4, "PRECISION": "float32"}
     run("rgb_to_hyperspectral", {**parameters, "OUTPUT": whole})
     # QGIS draws a raster without a place below the origin: rows 8 to 20, columns 4 to 10.
     run("rgb_to_hyperspectral", {**parameters, "EXTENT": "4,10,-20,-8", "OUTPUT": part})
@@ -81,7 +84,13 @@ def test_an_extent_is_given_in_any_crs(run: Run, small_models: Files, tmp_path: 
     extent = "500050,500150,5799800,5799900 [EPSG:32633]"
     run(
         "rgb_to_hyperspectral",
-        {"INPUT": small_models["rgb"], "MODEL": small_models["cascade"], "EXTENT": extent, "OUTPUT": output},
+        {
+            "INPUT": small_models["rgb"],
+            "MODEL": small_models["cascade"],
+            "PRECISION": "float32",
+            "EXTENT": extent,
+            "OUTPUT": output,
+        },
     )
     dataset = gdal.Open(output)
     assert (dataset.RasterXSize, dataset.RasterYSize) == (10, 10)
