@@ -26,9 +26,6 @@ from scdm_qgis.raster.cube_writer import CubeWriter, OutputFormat, choose_nodata
 from scdm_qgis.raster.stream import StripBlender
 from scdm_qgis.raster.tiles import Lattice, Tile, Window
 
-TILE_PATCHES = 2
-"""A tile's side in training patches: larger tiles waste less on overlaps."""
-
 OVERLAP_SHARE = 4
 """The overlap is this fraction of a tile by default."""
 
@@ -76,7 +73,8 @@ class _Tiling:
 
 def _tiling(job: RgbToHyperspectral, cube: Cube, header: CascadeHeader) -> _Tiling:
     rgb = choose_rgb_bands(job.rgb_bands, cube.band_count, cube.spectrum.wavelengths_nm, by_position=True)
-    tile_size = job.tile_size or TILE_PATCHES * max(stage.patch_size for stage in header.stages)
+    # The networks normalise over the whole tile, so they do best on tiles of the size they were trained on.
+    tile_size = job.tile_size or max(stage.patch_size for stage in header.stages)
     overlap = tile_size // OVERLAP_SHARE if job.overlap is None else job.overlap
     return _Tiling(rgb, Lattice(cube.height, cube.width, tile_size, overlap), extent_window(job.extent, cube))
 
