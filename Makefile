@@ -37,6 +37,7 @@ test: build  ## Run every test, those inside QGIS included.
 
 lint: setup  ## Check the sources: style, types, who imports whom, security.
 	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 	$(PYTHON) .venv/bin/lint-imports
 	$(PYTHON) -m bandit --quiet --recursive scdm_qgis --configfile pyproject.toml

@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from qgis.PyQt.QtSvg import QSvgRenderer
 
+from scdm_qgis.engine.version import VERSION
 from tools import package
 from tools.build_plugin import build
 
@@ -98,6 +99,7 @@ def test_metadata_has_every_field_the_plugin_site_asks_for(fields: Dict[str, str
     for field in ("name", "description", "about", "author", "license", "tags"):
         assert fields[field].strip(), field
     assert re.fullmatch(r"\d+\.\d+\.\d+", fields["version"])
+    assert fields["version"] == VERSION  # what model files say they were made with
     assert fields["qgisminimumversion"] == "3.22"
     assert fields["qgismaximumversion"] == "4.99"
     assert fields["hasprocessingprovider"] == "yes"

@@ -106,6 +106,11 @@ def choose_rgb_bands(
     Raises:
         UserError: not three bands, or no way to know which they are.
     """
+    if band_count < 3:
+        raise UserError(
+            f"The raster has {band_count} band{'s' if band_count > 1 else ''}, but red, green and blue are three.",
+            "Choose a raster with at least three bands.",
+        )
     chosen = parse_band_numbers(bands, band_count)
     if chosen:
         if len(chosen) != 3:

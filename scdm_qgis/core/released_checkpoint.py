@@ -51,7 +51,7 @@ def read_released_weights(path: str, weights: str) -> Dict[str, Tensor]:
         UserError: a file that is no such checkpoint.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)  # nosec B614: weights_only runs no code
+        state = torch.load(path, map_location="cpu", weights_only=True)  # weights_only: no code is run
     except Exception as error:  # torch.load raises whatever a damaged or foreign file provokes
         raise UserError(
             f"'{path}' is not a PyTorch checkpoint that can be read safely.",

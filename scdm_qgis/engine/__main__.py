@@ -134,7 +134,7 @@ def _explain(error: Exception) -> tuple[str, str]:
         )
     return (
         f"The engine failed unexpectedly ({type(error).__name__}: {text}).",
-        "Check the inputs; the details are on the engine's standard error.",
+        "Run Check Engine and check the inputs; the details are on standard error (in QGIS: Log Messages, tab SCDM).",
     )
 
 

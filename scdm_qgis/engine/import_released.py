@@ -104,7 +104,10 @@ def _stage_header(config: Mapping[str, Any]) -> StageHeader:
             second_moment=None if moment is None else float(moment),
         )
     except (TypeError, ValueError) as error:
-        raise UserError(f"CONFIG cannot be read: {error}.", "Correct the values.") from error
+        raise UserError(
+            "CONFIG has values of the wrong kind.",
+            "Give numbers, lists of numbers for channel_mults, attention_levels and wavelengths.",
+        ) from error
 
 
 def _condition(index: int, condition_bands: int) -> Condition:

@@ -438,8 +438,8 @@ def _same_file_key(path: str) -> str:
 
 
 def _check_input(path: str) -> None:
-    if path.startswith("/vsi"):
-        return  # GDAL's virtual files: only GDAL can tell
+    if re.match(r"/vsi|[A-Za-z][A-Za-z0-9_]+:", path) and not os.path.exists(path):
+        return  # GDAL's virtual files and subdatasets (NETCDF:"file":name): only GDAL can tell
     if not os.path.exists(path):
         raise UserError(f"'{path}' does not exist.", "Check the path.")
     if os.path.isfile(path) and os.path.getsize(path) == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import torch
@@ -107,9 +107,12 @@ def choose_bands(cubes: Sequence[Cube], bands: BandText, rgb_bands: BandText) ->
                 f"'{first.path}' has {first.band_count} bands, '{cube.path}' has {cube.band_count}.",
                 "Train on rasters with the same bands.",
             )
-    empty = {band for cube in cubes for band in cube.empty_bands()}
-    if len(empty) == first.band_count:
-        raise UserError("The raster has no valid pixel: all of it is nodata.", "Choose another raster.")
+    empty: Set[int] = set()
+    for cube in cubes:
+        empty_here = cube.empty_bands()
+        if len(empty_here) == cube.band_count:
+            raise UserError(f"'{cube.path}' has no valid pixel: all of it is nodata.", "Choose another raster.")
+        empty.update(empty_here)
     usable = [not first.spectrum.bad[i] and i + 1 not in empty for i in range(first.band_count)]
     target = parse_band_numbers(bands, first.band_count) or tuple(i + 1 for i, good in enumerate(usable) if good)
     rgb = choose_rgb_bands(rgb_bands, first.band_count, first.spectrum.wavelengths_nm, usable)

@@ -30,7 +30,7 @@ SETTING_PLACE = f"Settings ▸ Options ▸ Processing ▸ Providers ▸ SCDM Spe
 MODULES = ("torch", "safetensors", "rasterio", "numpy", "scipy", "h5py", "matplotlib", "jinja2")
 """What the engine imports."""
 
-_OLDEST_PYTHON = (3, 9)
+_OLDEST_PYTHON = (3, 10)
 _PATIENCE_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _QUESTION = (

@@ -58,9 +58,12 @@ def test_rgb_by_wavelength_skips_unusable_bands():
 def test_rgb_by_position_only_where_asked_and_only_for_images():
     assert choose_rgb_bands(None, 3, None, by_position=True) == (1, 2, 3)
     assert choose_rgb_bands(None, 4, None, by_position=True) == (1, 2, 3)
-    for count, by_position in ((3, False), (5, True), (2, True)):
-        with pytest.raises(UserError):
+    for count, by_position in ((3, False), (5, True)):
+        with pytest.raises(UserError, match="not known from wavelengths"):
             choose_rgb_bands(None, count, None, by_position=by_position)
+    for bands in (None, "1,2,1"):
+        with pytest.raises(UserError, match="The raster has 2 bands"):
+            choose_rgb_bands(bands, 2, None, by_position=True)
 
 
 def test_infrared_bands_are_not_taken_for_colours():

@@ -114,7 +114,7 @@ def test_a_missing_library_is_named_with_the_command_that_gets_it(
 
 def test_an_old_python_is_refused(script: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     choose_in_settings(monkeypatch, script("python3", 'echo \'{"version": [3, 7], "missing": []}\''))
-    assert "is version 3.7. Choose Python 3.9 or newer" in refusal()
+    assert "is version 3.7. Choose Python 3.10 or newer" in refusal()
 
 
 def test_a_path_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
