@@ -6,6 +6,7 @@ Runs the same engine jobs as the plugin's algorithms, without QGIS. The last lin
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -42,7 +43,9 @@ def run_job(title: str, job: Job) -> Dict[str, Any]:
     command = [sys.executable, "-m", "scdm_qgis.engine", str(job_file)]
     result: Dict[str, Any] = {}
     shown_at = 0.0
-    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as engine:
+    # Debian's mpl_toolkits beside pip's matplotlib makes every import of it warn of 3-D plots, which nobody draws.
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore:Unable to import Axes3D"}
+    with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, text=True) as engine:
         for line in engine.stdout or ():
             event = json.loads(line)
             if event["event"] == "progress" and time.monotonic() - shown_at >= SECONDS_BETWEEN_PROGRESS_LINES:
