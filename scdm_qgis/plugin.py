@@ -18,9 +18,11 @@ class ScdmPlugin:
     def initProcessing(self) -> None:
         """Add the provider; qgis_process calls this alone, without a window."""
         if self._provider is None:
-            self._provider = ScdmProvider()
-            QgsApplication.processingRegistry().addProvider(self._provider)
-            self._provider.refreshAlgorithms()  # the example model needs the others to be known
+            provider = ScdmProvider()
+            if not QgsApplication.processingRegistry().addProvider(provider):
+                return  # another copy of the plugin is loaded; the registry has said so and deleted this provider
+            self._provider = provider
+            provider.refreshAlgorithms()  # the example model needs the others to be known
 
     def initGui(self) -> None:
         """Add what the QGIS window shows."""

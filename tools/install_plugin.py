@@ -26,6 +26,8 @@ def install(profile: Path, python: str) -> Path:
         python: path of the Python the engine runs on.
     """
     installed = profile / "python" / "plugins" / PLUGIN.name
+    if installed.is_symlink():
+        installed.unlink()
     shutil.rmtree(installed, ignore_errors=True)
     shutil.copytree(PLUGIN, installed)
     settings = QSettings(str(profile / "QGIS" / "QGIS3.ini"), QSettings.Format.IniFormat)

@@ -9,7 +9,6 @@ python=/usr/bin/python3
 system_packages=(
     qgis python3-qgis qgis-providers  # QGIS, qgis_process and their Python
     python3-venv
-    python3-pyqtgraph                 # plots inside QGIS
     pyqt5-dev-tools                   # pyrcc5, which checks the resources
     xvfb xauth openbox                # screenshots
 )
@@ -17,7 +16,7 @@ system_packages=(
 install_system_packages() {
     local missing=() package
     if ! command -v dpkg-query apt-get >/dev/null; then
-        echo "This set-up knows Debian and Ubuntu only. Elsewhere, run the steps of tools/set_up.sh by hand." >&2
+        echo "This set-up knows Debian 12 only. Elsewhere, run the steps of tools/set_up.sh by hand." >&2
         exit 1
     fi
     for package in "${system_packages[@]}"; do

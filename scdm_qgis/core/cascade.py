@@ -110,7 +110,15 @@ class Cascade:
         try:
             tensors = load_file(path)
             stages = tuple(_load_stage(stage, tensors) for stage in header.stages)
-        except (SafetensorError, RuntimeError, KeyError, ValueError, OSError) as error:
+        except (
+            SafetensorError,
+            RuntimeError,
+            KeyError,
+            ValueError,
+            TypeError,
+            OverflowError,
+            OSError,
+        ) as error:
             raise UserError(
                 f"The model file '{path}' is damaged: its weights do not fit what it says of itself.",
                 "Copy it again, or train the model again.",
@@ -126,7 +134,9 @@ def _load_stage(header: StageHeader, tensors: Dict[str, Tensor]) -> Stage:
     anchor = None
     if header.prediction == "residual":
         anchor = Anchor(*(own[f"regression.{name}"] for name in ("weight", "bias", "residual_scale")))
-        if anchor.weight.shape != (len(header.bands), header.condition.count):
+        bands = len(header.bands)
+        shapes = [(bands, header.condition.count), (bands,), (bands,)]
+        if [tuple(tensor.shape) for tensor in anchor.tensors().values()] != shapes:
             raise ValueError("regression of another shape")
     return Stage(header, network.eval(), anchor)
 

@@ -19,6 +19,8 @@ from scdm_qgis.core.presets import PREDICTIONS, NetworkConfig
 FORMAT = 1
 METADATA_KEY = "scdm"
 SAMPLERS = ("ddpm", "ddim")
+MOST_STAGES = 10
+LARGEST_PATCH_SIZE = 4096
 TRUNCATION_TARGETS = ("state", "noise")
 TRUNCATION_THRESHOLDS = ("schedule", "sample")
 _LARGEST_HEADER_BYTES = 100_000_000
@@ -34,6 +36,11 @@ class Normalisation:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.offset) and math.isfinite(self.scale) and self.scale > 0):
             raise UserError("The normalisation's scale must be a positive number.", "Correct offset and scale.")
+
+    def is_close_to(self, other: Normalisation) -> bool:
+        """Tell whether both come from the same pixels: sums differ by rounding with the order of the scenes."""
+        tolerance = 1e-9 * self.scale
+        return abs(self.offset - other.offset) <= tolerance and abs(self.scale - other.scale) <= tolerance
 
 
 @dataclass(frozen=True)
@@ -97,8 +104,11 @@ class Condition:
     rgb_bands: Tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if self.count == 0:
-            raise UserError("A stage needs a condition.", "Train the stage again.")
+        if self.count == 0 or len(self.rgb_bands) not in (0, 3):
+            raise UserError(
+                "A stage is conditioned on the stage before, on three RGB bands, or on both.",
+                "Train the stage again; an imported first stage needs condition_bands 3.",
+            )
 
     @property
     def count(self) -> int:
@@ -146,8 +156,17 @@ class StageHeader:
     second_moment: Optional[float]
 
     def __post_init__(self) -> None:
-        if not 1 <= self.index <= self.of:
-            raise UserError(f"Stage {self.index} of {self.of} does not exist.", "STAGE must lie from 1 to STAGES.")
+        if not 1 <= self.index <= self.of <= MOST_STAGES:
+            raise UserError(
+                f"Stage {self.index} of {self.of} does not exist.",
+                f"STAGE must lie from 1 to STAGES, STAGES from 1 to {MOST_STAGES}.",
+            )
+        if not 1 <= self.patch_size <= LARGEST_PATCH_SIZE or (self.steps is not None and self.steps < 1):
+            raise UserError("The stage's patch size or number of steps is impossible.", "Train the stage again.")
+        if not 0 <= self.guidance_weight < math.inf:
+            raise UserError("The guidance weight must be a number of at least 0.", "Correct guidance_weight.")
+        if self.second_moment is not None and not 0 <= self.second_moment < math.inf:
+            raise UserError("The second moment must be a number of at least 0.", "Correct second_moment.")
         if not self.bands or len(set(self.bands)) != len(self.bands):
             raise UserError("A stage must predict at least one band, each once.", "Train the stage again.")
         for values in (self.wavelengths_nm, self.fwhm_nm):
@@ -180,7 +199,10 @@ class StageHeader:
             bands=tuple(int(band) for band in values["bands"]),
             wavelengths_nm=_floats(values["wavelengths"]),
             fwhm_nm=_floats(values["fwhm"]),
-            condition=Condition(tuple(condition["previous_bands"]), tuple(condition["rgb_bands"])),
+            condition=Condition(
+                tuple(int(band) for band in condition["previous_bands"]),
+                tuple(int(band) for band in condition["rgb_bands"]),
+            ),
             network=NetworkConfig.from_json(values["network"]),
             patch_size=int(values["patch_size"]),
             prediction=values["prediction"],
@@ -262,6 +284,12 @@ class CascadeHeader:
                 f"The model file holds stage {listed} of {stages}.",
                 "Give all stages to Assemble Cascade and use the file it makes.",
             )
+        rgb_bands = {stage.condition.rgb_bands for stage in self.stages if stage.condition.rgb_bands}
+        if len(rgb_bands) > 1:
+            raise UserError(
+                "The stages were trained with different RGB_BANDS, or with the same in another order.",
+                "Train all stages with the same RGB_BANDS.",
+            )
         for coarse, fine in zip(self.stages, self.stages[1:]):
             if fine.condition.previous_bands != coarse.bands:
                 raise UserError(
@@ -281,9 +309,13 @@ def assemble_headers(headers: Sequence[CascadeHeader]) -> CascadeHeader:
     for index in indices:
         if indices.count(index) > 1:
             raise UserError(f"Stage {index} was given twice.", "Give each stage's file once.")
+    headers = sorted(headers, key=lambda header: header.stages[0].index)
     first = headers[0]
     for header in headers[1:]:
-        if header.normalisation != first.normalisation or header.nodata_policy.dtype != first.nodata_policy.dtype:
+        if (
+            not header.normalisation.is_close_to(first.normalisation)
+            or header.nodata_policy.dtype != first.nodata_policy.dtype
+        ):
             raise UserError(
                 "The stages were trained on data of different range or type.",
                 "Train all stages on the same scenes with the same RGB_BANDS and BANDS.",
@@ -321,7 +353,7 @@ def read_header(path: str) -> CascadeHeader:
             if file.tell() != 8 + length + tensor_bytes:
                 raise not_a_model
         cascade = CascadeHeader.from_json(json.loads(header["__metadata__"][METADATA_KEY]))
-        if not cascade.stages:
+        if not cascade.stages or len(cascade.training) != len(cascade.stages):
             raise not_a_model
         return cascade
     except UserError:
@@ -330,5 +362,14 @@ def read_header(path: str) -> CascadeHeader:
         raise UserError(
             f"The model file '{path}' cannot be read ({error.strerror}).", "Check that it exists."
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error, IndexError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+        RecursionError,
+        struct.error,
+    ) as error:
         raise not_a_model from error

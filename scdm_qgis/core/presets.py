@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Tuple
 
 from scdm_qgis.core.errors import UserError
 
@@ -88,10 +88,6 @@ class Preset:
         cosine_decay: let the step size fall to zero along a half cosine; else it stays.
         ema_decay: decay of the weights' moving average, which is what is used afterwards.
         ema_start: iterations before the average begins; until then it copies the weights.
-        sampler: `ddpm` or `ddim`, for draws.
-        steps: sampling steps of a draw; None is the full schedule.
-        truncation_percentile: p_T of progressive dynamic truncation; 1 is off.
-        guidance_weight: ICMG's s for stages after the first; the first has 0.
     """
 
     network: NetworkConfig
@@ -104,10 +100,6 @@ class Preset:
     cosine_decay: bool
     ema_decay: float
     ema_start: int
-    sampler: str
-    steps: Optional[int]
-    truncation_percentile: float
-    guidance_weight: float
 
 
 PRESETS: Dict[str, Preset] = {
@@ -123,10 +115,6 @@ PRESETS: Dict[str, Preset] = {
         cosine_decay=False,
         ema_decay=0.9999,
         ema_start=2000,
-        sampler="ddpm",
-        steps=None,
-        truncation_percentile=0.96,
-        guidance_weight=0.5,
     ),
     "compact": Preset(
         network=NetworkConfig(64, (1, 2, 2, 2), attention_levels=(3,), norm_groups=16),
@@ -139,10 +127,6 @@ PRESETS: Dict[str, Preset] = {
         cosine_decay=True,
         ema_decay=0.999,
         ema_start=200,
-        sampler="ddim",
-        steps=20,
-        truncation_percentile=1.0,
-        guidance_weight=0.0,
     ),
     "tiny": Preset(
         network=NetworkConfig(32, (1, 1, 2), middle_attention=False, norm_groups=8),
@@ -155,9 +139,5 @@ PRESETS: Dict[str, Preset] = {
         cosine_decay=True,
         ema_decay=0.99,
         ema_start=50,
-        sampler="ddim",
-        steps=20,
-        truncation_percentile=1.0,
-        guidance_weight=0.0,
     ),
 }

@@ -17,6 +17,9 @@ from scdm_qgis.core.noise import START, PlacedNoise
 from scdm_qgis.core.samplers import Noise, sample_ddim, sample_ddpm
 from scdm_qgis.core.truncation import TruncatedDenoiser
 
+DDIM_STEPS = 20
+"""Steps of a DDIM draw where neither the user nor the model says."""
+
 
 @dataclass(frozen=True)
 class SamplingSettings:
@@ -39,11 +42,6 @@ class SamplingSettings:
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
             raise UserError(f"'{self.sampler}' is no sampler.", f"Choose one of: {', '.join(SAMPLERS)}.")
-
-    @property
-    def passes(self) -> int:
-        """Network passes a tile costs in this stage."""
-        return self.steps * (1 if self.guidance_weight == 0 else 2)
 
 
 def settings_for(
@@ -74,8 +72,8 @@ def settings_for(
             )
         steps = timesteps
     elif steps is None:
-        steps = (header.steps if sampler is None else None) or (20 if draw else 1)
-        steps = steps if draw else 1
+        own = header.steps if chosen == header.sampler else None
+        steps = (own or min(DDIM_STEPS, timesteps)) if draw else 1
     if steps > timesteps:
         raise UserError(f"STEPS {steps} is more than the model's {timesteps} timesteps.", f"Give at most {timesteps}.")
     return SamplingSettings(

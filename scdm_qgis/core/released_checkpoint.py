@@ -66,7 +66,7 @@ def read_released_weights(path: str, weights: str) -> Dict[str, Tensor]:
     return {
         key[len(prefix) :]: value
         for key, value in state.items()
-        if key.startswith(prefix) and not key[len(prefix) :].startswith(_UNUSED)
+        if isinstance(key, str) and key.startswith(prefix) and not key[len(prefix) :].startswith(_UNUSED)
     }
 
 

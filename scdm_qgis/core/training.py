@@ -21,6 +21,11 @@ WARM_UP_ITERATIONS = 50
 """Iterations over which the step size of a cosine decay first grows."""
 
 
+DIVERGED = UserError(
+    "Training diverged: the loss is no longer a number.", "Lower LEARNING_RATE to a tenth of what it was."
+)
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """How a stage is trained; see `presets.Preset` for what the numbers mean.
@@ -132,14 +137,13 @@ def train(
         if iteration % read_every == 0 or iteration == settings.iterations:
             mean_loss = float(total) / (iteration - last_read)
             if not math.isfinite(mean_loss):
-                raise UserError(
-                    f"Training diverged after {iteration} iterations: the loss is no longer a number.",
-                    "Lower LEARNING_RATE to a tenth.",
-                )
+                raise DIVERGED
             history.append((iteration, mean_loss))
             total.zero_()
             last_read = iteration
         after_iteration(iteration, mean_loss)
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in average.network.parameters()):
+        raise DIVERGED
     return average.network, history
 
 

@@ -34,7 +34,7 @@ class TruncatedDenoiser:
         self._schedule = schedule
         self._thresholds = (
             scheduled_thresholds(settings.percentile, schedule, second_moment)
-            if settings.threshold == "schedule" and second_moment is not None
+            if settings.threshold == "schedule" and settings.percentile < 1 and second_moment is not None
             else None
         )
 
@@ -90,6 +90,7 @@ def scheduled_thresholds(p_start: float, schedule: Schedule, second_moment: floa
 
     tau(t) = max(1, sqrt(abar_t E[x_0^2] + 1 - abar_t) * Phi^-1((1 + p(t)) / 2)).
     """
-    deviation = (schedule.abar * second_moment + 1 - schedule.abar).sqrt()
-    quantile = torch.special.ndtri((1 + percentiles(p_start, schedule).double()) / 2).float()
-    return (deviation * quantile).clamp(min=1.0)
+    # On the CPU: Apple's GPUs have no float64.
+    abar = schedule.abar.cpu().double()
+    quantile = torch.special.ndtri((1 + percentiles(p_start, schedule).cpu().double()) / 2)
+    return ((abar * second_moment + 1 - abar).sqrt() * quantile).float().clamp(min=1.0).to(schedule.abar.device)

@@ -16,9 +16,16 @@ def partial_path(path: str) -> str:
 def remove_partial(path: str) -> None:
     """Remove what an interrupted write of `path` left, with GDAL's sidecar files."""
     partial = partial_path(path)
-    for leftover in (partial, partial + ".aux.xml", partial + ".msk", partial + ".ovr"):
-        if os.path.exists(leftover):
-            os.remove(leftover)
+    if os.path.exists(partial):
+        os.remove(partial)
+    _remove_sidecars(partial)
+
+
+def _remove_sidecars(path: str) -> None:
+    """Remove statistics, mask and overviews that GDAL keeps beside a raster: they belong to its old pixels."""
+    for ending in (".aux.xml", ".msk", ".ovr"):
+        if os.path.exists(path + ending):
+            os.remove(path + ending)
 
 
 @contextmanager
@@ -28,5 +35,6 @@ def written_whole(path: str) -> Iterator[str]:
     try:
         yield partial_path(path)
         os.replace(partial_path(path), path)
+        _remove_sidecars(path)
     finally:
         remove_partial(path)

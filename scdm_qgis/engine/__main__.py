@@ -40,8 +40,14 @@ MODULES = {
 NEED_TORCH = ("train_cascade_stage", "assemble_cascade", "rgb_to_hyperspectral", "import_released_checkpoint")
 
 
+DRAW_REPORTS = ("train_cascade_stage", "evaluate_reconstruction")
+
+
 class Cancelled(BaseException):
     """The user has cancelled; raised in the main thread, so that everything half-written is removed."""
+
+
+_cancelled = threading.Event()
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -51,24 +57,24 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--watch-stdin", action="store_true", help="cancel the job when standard input ends")
     options = parser.parse_args(arguments)
     events = EventWriter(_take_over_stdout())
-    signal.signal(signal.SIGTERM, _cancel)
-    if options.watch_stdin:
-        threading.Thread(target=_cancel_at_end_of_stdin, daemon=True).start()
     try:
+        signal.signal(signal.SIGTERM, _cancel)
+        if options.watch_stdin:
+            threading.Thread(target=_cancel_at_end_of_stdin, daemon=True).start()
         job = _read_job(options.job)
         run = _load(job, events)
         events.result(run(job, events))
         return EXIT_DONE
     except Cancelled:
         return EXIT_CANCELLED
-    except UserError as error:
-        events.error(error.message, error.remedy)
-    except MemoryError:
-        events.error("The computer's memory is full.", "Close other programs, or use a smaller scene, tile or batch.")
-    except Exception as error:  # the last resort: nobody is left to tell the user
-        traceback.print_exc()
+    except Exception as error:
+        # A library may have turned the cancel into an error of its own, as numpy does while it is imported.
+        if _cancelled.is_set():
+            return EXIT_CANCELLED
+        if not isinstance(error, (UserError, MemoryError)):
+            traceback.print_exc()
         events.error(*_explain(error))
-    return EXIT_ERROR
+        return EXIT_ERROR
 
 
 def _take_over_stdout() -> TextIO:
@@ -80,6 +86,7 @@ def _take_over_stdout() -> TextIO:
 
 def _cancel(signal_number: int, frame: Optional[FrameType]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # let the clean-up run undisturbed
+    _cancelled.set()
     raise Cancelled
 
 
@@ -102,7 +109,9 @@ def _read_job(path: str) -> Job:
 
 
 def _load(job: Job, events: EventWriter) -> Callable[[Any, EventWriter], Dict[str, Any]]:
-    needed = ["rasterio", "numpy", "scipy"] + (["torch", "safetensors"] if job.name in NEED_TORCH else [])
+    needed = ["rasterio", "numpy", "scipy"]
+    needed += ["torch", "safetensors"] if job.name in NEED_TORCH else []
+    needed += ["matplotlib", "jinja2"] if job.name in DRAW_REPORTS else []
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(
@@ -123,6 +132,10 @@ def _load(job: Job, events: EventWriter) -> Callable[[Any, EventWriter], Dict[st
 
 
 def _explain(error: Exception) -> tuple[str, str]:
+    if isinstance(error, UserError):
+        return error.message, error.remedy
+    if isinstance(error, MemoryError):
+        return "The computer's memory is full.", "Close other programs, or use a smaller scene, tile or batch."
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if "allocate memory" in text or "out of memory" in text.lower():
         return "The memory is full.", "Lower BATCH_SIZE, then TILE_SIZE or PATCH_SIZE, or set DEVICE to cpu."

@@ -103,7 +103,7 @@ def _stage_header(config: Mapping[str, Any]) -> StageHeader:
             truncation=Truncation(float(config["pdt_lower"]), "state", "sample" if moment is None else "schedule"),
             second_moment=None if moment is None else float(moment),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
             "CONFIG has values of the wrong kind.",
             "Give numbers, lists of numbers for channel_mults, attention_levels and wavelengths.",

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence, Tuple, Type, Union
 
-from scdm_qgis.core.cascade_header import SAMPLERS, TRUNCATION_TARGETS, TRUNCATION_THRESHOLDS
+from scdm_qgis.core.cascade_header import MOST_STAGES, SAMPLERS, TRUNCATION_TARGETS, TRUNCATION_THRESHOLDS
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.presets import LOSSES, PREDICTIONS, PRESETS
+from scdm_qgis.core.whole_file import partial_path
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 WEIGHTS = ("ema", "raw")
@@ -45,6 +46,21 @@ class Job:
         """Return the paths of all files the job writes."""
         return self._paths(self.outputs_of)
 
+    def with_absolute_paths(self) -> Job:
+        """Return the same job with paths that hold wherever the engine runs.
+
+        An input that is no file is left as it is: GDAL has other names for rasters, such as /vsizip/.
+        """
+        absolute: Dict[str, Any] = {}
+        for key in self.inputs_of + self.outputs_of:
+            value = getattr(self, key)
+            output = key in self.outputs_of
+            if isinstance(value, str):
+                absolute[key] = _absolute(value, output)
+            elif value is not None:
+                absolute[key] = [_absolute(path, output) for path in value]
+        return replace(self, **absolute)
+
     def check_paths(self) -> None:
         """Raise UserError for an input that is missing, or an output that cannot or must not be written."""
         for path in self.input_paths():
@@ -52,7 +68,8 @@ class Job:
         outputs = self.output_paths()
         for path in outputs:
             _check_output(path, self.input_paths())
-        if len({_same_file_key(path) for path in outputs}) != len(outputs):
+        written = {_same_file_key(name) for path in outputs for name in (path, partial_path(path))}
+        if len(written) != 2 * len(outputs):
             raise UserError("Two outputs have the same name.", "Give every output a file of its own.")
 
     def _paths(self, keys: Sequence[str]) -> Tuple[str, ...]:
@@ -82,6 +99,7 @@ class CreateDemoScene(Job):
 
     def __post_init__(self) -> None:
         _check_path_texts(self)
+        _check_text("CRS", self.crs)
         _check_number("SIZE", self.size, whole=True, low=16, high=20_000)
         _check_number("BANDS", self.bands, whole=True, low=4, high=1000)
         _check_seed(self.seed)
@@ -100,6 +118,7 @@ class SimulateRgb(Job):
 
     def __post_init__(self) -> None:
         _check_path_texts(self)
+        _check_bands("RGB_BANDS", self.rgb_bands)
 
 
 @dataclass(frozen=True)
@@ -116,6 +135,7 @@ class ImportMatlabCube(Job):
 
     def __post_init__(self) -> None:
         _check_path_texts(self)
+        _check_text("VARIABLE", self.variable)
         read_wavelengths(self.wavelengths)
 
 
@@ -151,9 +171,11 @@ class TrainCascadeStage(Job):
 
     def __post_init__(self) -> None:
         _check_path_texts(self)
+        _check_bands("RGB_BANDS", self.rgb_bands)
+        _check_bands("BANDS", self.bands)
         if not self.inputs:
             raise UserError("No raster to train on was given.", "Add at least one hyperspectral raster to INPUTS.")
-        _check_number("STAGES", self.stages, whole=True, low=1, high=10)
+        _check_number("STAGES", self.stages, whole=True, low=1, high=MOST_STAGES)
         _check_number("STAGE", self.stage, whole=True, low=1)
         if self.stage > self.stages:
             raise UserError(
@@ -223,6 +245,7 @@ class RgbToHyperspectral(Job):
 
     def __post_init__(self) -> None:
         _check_path_texts(self)
+        _check_bands("RGB_BANDS", self.rgb_bands)
         _check_extent(self.extent)
         _check_choice("SAMPLER", self.sampler, SAMPLERS)
         _check_number("STEPS", self.steps, whole=True, low=1, high=100_000)
@@ -304,7 +327,7 @@ JOBS: Dict[str, Type[Job]] = {
 
 def job_from_json(values: Any) -> Job:
     """Read a job; raises UserError where it is none this engine knows."""
-    if not isinstance(values, Mapping) or values.get("job") not in JOBS:
+    if not isinstance(values, Mapping) or not isinstance(values.get("job"), str) or values["job"] not in JOBS:
         raise UserError("The job file names no known job.", f'Set "job" to one of: {", ".join(JOBS)}.')
     kind = JOBS[values["job"]]
     given = {key: value for key, value in values.items() if key != "job"}
@@ -326,12 +349,13 @@ def read_per_stage(name: str, value: PerStage) -> Optional[Tuple[float, ...]]:
     """
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    if isinstance(value, (int, float)):
-        return (float(value),)
-    parts = value.split(",") if isinstance(value, str) else value
+    single = [value] if not isinstance(value, (list, tuple)) else value
+    parts: Sequence[Any] = value.split(",") if isinstance(value, str) else single
     try:
+        if not parts or any(isinstance(part, bool) for part in parts):
+            raise ValueError
         return tuple(float(part) for part in parts)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{name} '{value}' is not a list of numbers.",
             "Give one number for all stages, or one a stage such as 0,0.5.",
@@ -369,7 +393,7 @@ def read_wavelengths(value: Union[str, Sequence[float], None]) -> Optional[Tuple
     parts = span.groups() if span else value.split(",") if isinstance(value, str) else value
     try:
         numbers = tuple(float(part) for part in parts)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"WAVELENGTHS '{value}' cannot be read.", "Give a list in nm, or the first and the last such as 430-860."
         ) from error
@@ -400,7 +424,7 @@ def _check_number(
 ) -> None:
     if value is None:
         return
-    good = isinstance(value, int) if whole else isinstance(value, (int, float)) and math.isfinite(value)
+    good = isinstance(value, int) if whole else isinstance(value, (int, float)) and abs(value) < math.inf
     if not good or isinstance(value, bool):
         raise UserError(f"{name} must be a {'whole ' if whole else ''}number, not '{value}'.", f"Correct {name}.")
     if not low <= value <= high or (above is not None and value <= above):
@@ -425,12 +449,28 @@ def _check_device(device: Any) -> None:
         )
 
 
+def _check_bands(name: str, bands: Any) -> None:
+    whole = isinstance(bands, (list, tuple)) and all(type(band) is int for band in bands)
+    if not (bands is None or isinstance(bands, str) or whole):
+        raise UserError(f"{name} is not a list of bands.", "Write band numbers such as 1-40,45.")
+
+
+def _check_text(name: str, text: Any) -> None:
+    if text is not None and not isinstance(text, str):
+        raise UserError(f"{name} must be text, not '{text}'.", f"Correct {name}.")
+
+
 def _check_extent(extent: Any) -> None:
     if extent is None:
         return
-    numbers = isinstance(extent, Sequence) and len(extent) == 4 and all(isinstance(e, (int, float)) for e in extent)
+    numbers = isinstance(extent, (list, tuple)) and len(extent) == 4
+    numbers = numbers and all(isinstance(edge, (int, float)) and abs(edge) < math.inf for edge in extent)
     if not numbers or not (extent[0] < extent[2] and extent[1] < extent[3]):
         raise UserError("EXTENT is no rectangle.", "Give [xmin, ymin, xmax, ymax] with the smaller values first.")
+
+
+def _absolute(path: str, output: bool) -> str:
+    return os.path.abspath(path) if output or os.path.exists(path) else path
 
 
 def _same_file_key(path: str) -> str:
@@ -447,8 +487,14 @@ def _check_input(path: str) -> None:
 
 
 def _check_output(path: str, inputs: Sequence[str]) -> None:
-    if _same_file_key(path) in {_same_file_key(source) for source in inputs}:
+    sources = {_same_file_key(source) for source in inputs}
+    if _same_file_key(path) in sources:
         raise UserError(f"The output '{path}' is also an input.", "Write the output to another file.")
+    if _same_file_key(partial_path(path)) in sources:
+        raise UserError(
+            f"The input '{partial_path(path)}' has the name under which the output is written until it is whole.",
+            "Rename the input, or write the output to another file.",
+        )
     if os.path.isdir(path):
         raise UserError(f"The output '{path}' is a folder.", "Give the name of a file in it.")
     folder = os.path.dirname(os.path.abspath(path))
@@ -458,3 +504,10 @@ def _check_output(path: str, inputs: Sequence[str]) -> None:
         raise UserError(
             f"The folder '{folder}' cannot be written to.", "Choose another folder, or change its permissions."
         )
+    if os.path.exists(path):
+        try:
+            os.replace(path, path)  # does nothing, but Windows refuses it while another program has the file open
+        except OSError as error:
+            raise UserError(
+                f"The output '{path}' is in use.", "Remove its layer from QGIS, or give another file name."
+            ) from error

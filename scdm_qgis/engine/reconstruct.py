@@ -72,7 +72,8 @@ class _Tiling:
 
 
 def _tiling(job: RgbToHyperspectral, cube: Cube, header: CascadeHeader) -> _Tiling:
-    rgb = choose_rgb_bands(job.rgb_bands, cube.band_count, cube.spectrum.wavelengths_nm, by_position=True)
+    usable = [not bad for bad in cube.spectrum.bad]
+    rgb = choose_rgb_bands(job.rgb_bands, cube.band_count, cube.spectrum.wavelengths_nm, usable, by_position=True)
     # The networks normalise over the whole tile, so they do best on tiles of the size they were trained on.
     tile_size = job.tile_size or max(stage.patch_size for stage in header.stages)
     overlap = tile_size // OVERLAP_SHARE if job.overlap is None else job.overlap
@@ -84,7 +85,7 @@ def extent_window(extent: Optional[Sequence[float]], cube: Cube) -> Window:
 
     Args:
         extent: [xmin, ymin, xmax, ymax] in the raster's CRS; in pixels (x a column, y a row) where it
-            has none; None for all of it.
+            has none, or no geotransform; None for all of it.
         cube: the raster.
 
     Raises:
@@ -94,7 +95,7 @@ def extent_window(extent: Optional[Sequence[float]], cube: Cube) -> Window:
         return 0, 0, cube.height, cube.width
     xmin, ymin, xmax, ymax = extent
     corners = [(x, y) for x in (xmin, xmax) for y in (ymin, ymax)]
-    if cube.crs is not None:
+    if cube.has_place:
         corners = [~cube.transform * corner for corner in corners]
     slack = 1e-6  # an edge on a pixel's border must not take the next pixel in
     columns, rows = zip(*corners)

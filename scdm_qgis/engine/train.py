@@ -20,6 +20,7 @@ from scdm_qgis.core.cascade_header import (
     Truncation,
 )
 from scdm_qgis.core.presets import PRESETS
+from scdm_qgis.core.reconstruction import DDIM_STEPS
 from scdm_qgis.core.regression import RidgeMoments
 from scdm_qgis.core.residual import Anchor
 from scdm_qgis.core.training import TrainingSettings, train
@@ -39,12 +40,15 @@ from scdm_qgis.engine.training_scenes import (
     measure_normalisation,
     output_policy,
 )
-from scdm_qgis.engine.validation import Validation, validate
+from scdm_qgis.engine.validation import NO_HOLD_OUT, Validation, validate
 from scdm_qgis.engine.version import CREATED_WITH
 from scdm_qgis.raster.cube import open_cube
 
 RIDGE = 1e-4
 """Penalty of the regression under an anchored stage, relative to the condition's variance."""
+
+PAPER_GUIDANCE_WEIGHT = 0.5
+"""ICMG's s of noise-prediction stages after the first; the paper gives none, 2.5 is its code's upper end."""
 
 MEAN_SHARE = 0.5
 """Share of training samples that teach the posterior mean itself."""
@@ -141,7 +145,6 @@ def stage_header(job: TrainCascadeStage, recipe: Recipe, bands: BandChoice) -> S
     # The paper's later stages see the coarser image only; ours see the RGB image too, which costs nothing.
     sees_rgb = job.stage == 1 or recipe.prediction == "residual"
     noise = recipe.prediction == "noise"
-    paper = PRESETS["paper"]
     return StageHeader(
         index=job.stage,
         of=job.stages,
@@ -154,11 +157,16 @@ def stage_header(job: TrainCascadeStage, recipe: Recipe, bands: BandChoice) -> S
         prediction=recipe.prediction,
         schedule=ScheduleConfig.of_timesteps(job.timesteps),
         sampler="ddpm" if noise else "ddim",
-        steps=None if noise else min(20, job.timesteps),
-        guidance_weight=paper.guidance_weight if noise and job.stage > 1 else 0.0,
-        truncation=Truncation(paper.truncation_percentile if noise else 1.0),
+        steps=None if noise else min(DDIM_STEPS, job.timesteps),
+        guidance_weight=PAPER_GUIDANCE_WEIGHT if noise and job.stage > 1 else 0.0,
+        truncation=Truncation(_truncation_percentile(job.stage) if noise else 1.0),
         second_moment=1.0,
     )
+
+
+def _truncation_percentile(stage: int) -> float:
+    """Return the paper's p_T for Houston 2018: 0.96 in stage 1, 0.88 after it."""
+    return 0.96 if stage == 1 else 0.88
 
 
 def _of_bands(values: Dict[int, float], bands: Sequence[int]) -> Optional[Tuple[float, ...]]:
@@ -257,7 +265,7 @@ def _log_plan(
 
 def _log_validation(validation: Optional[Validation], events: EventWriter) -> None:
     if validation is None:
-        events.warning("The scenes are too small for a hold-out: everything was trained on, nothing was validated.")
+        events.warning(NO_HOLD_OUT)
         return
     events.info(f"Hold-out: loss {validation.loss:.4f}.")
     events.info(f"Ridge regression there: RMSE {validation.ridge_rmse:.4g}, SAM {validation.ridge_sam:.4f} rad.")

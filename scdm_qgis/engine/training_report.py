@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from scdm_qgis.core.cascade_header import CascadeHeader
 from scdm_qgis.engine.jobs import TrainCascadeStage
 from scdm_qgis.engine.report_page import Picture, Section, Table, picture, render_report
-from scdm_qgis.engine.validation import Validation
+from scdm_qgis.engine.validation import NO_HOLD_OUT, Validation
 
 EXPLANATION = (
     "RMSE is the root mean square error in the data's units, SAM the mean angle between predicted and true "
@@ -46,15 +46,14 @@ def render_training_report(
 
 def _verdict(validation: Optional[Validation]) -> List[str]:
     if validation is None:
-        return ["The scenes are too small for a hold-out: everything was trained on, nothing was validated."]
+        return [NO_HOLD_OUT]
     if validation.rmse is None:
         return [
             "A stage that predicts noise is judged by its loss here, because one reconstruction takes its full "
             "schedule. Use Evaluate Reconstruction to judge the cascade."
         ]
-    share = validation.rmse / validation.ridge_rmse
-    sentence = f"The stage's RMSE is {share:.3f} times that of ridge regression from the same bands."
-    if share > 1:
+    sentence = f"The stage's RMSE is {validation.rmse:.5g}, that of ridge regression {validation.ridge_rmse:.5g}."
+    if validation.rmse > validation.ridge_rmse:
         sentence += " It does not beat plain regression: train longer, or on more scenes."
     return [sentence, EXPLANATION]
 

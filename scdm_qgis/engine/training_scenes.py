@@ -82,7 +82,9 @@ class Scene:
     def provenance(self) -> Dict[str, Any]:
         """Return the file's name, size and sha256 of its pixels, for the model file."""
         bands, height, width = self.values.shape
-        digest = hashlib.sha256(np.ascontiguousarray(np.where(self.valid, self.values, 0)).tobytes())
+        digest = hashlib.sha256()
+        for band in self.values:
+            digest.update(np.where(self.valid, band, 0).astype(band.dtype).tobytes())
         digest.update(np.packbits(self.valid).tobytes())
         return {
             "name": os.path.basename(self.path),
@@ -194,7 +196,11 @@ def measure_normalisation(scenes: Sequence[Scene], bands: BandChoice) -> Normali
             count, total, squares = count + values.size, total + values.sum(), squares + np.square(values).sum()
     mean = total / count
     deviation = float(np.sqrt(max(squares / count - mean**2, 0.0)))
-    if not np.isfinite(deviation) or deviation <= 1e-6 * max(abs(mean), 1e-30):
+    if not np.isfinite(deviation):
+        raise UserError(
+            "The raster holds values too large to compute with.", "Declare them as nodata if that is what they are."
+        )
+    if deviation <= 1e-6 * max(abs(mean), 1e-30):
         raise UserError("All values of the raster are the same.", "Choose a raster with content.")
     return Normalisation(float(mean), deviation)
 
@@ -223,7 +229,7 @@ class ScenePatches:
         condition: band numbers of the condition, in the network's order.
         all_bands: band numbers the scenes' arrays hold.
         normalisation: data units to network units.
-        patch_size: side in pixels; smaller scenes give patches of their own size.
+        patch_size: side in pixels; a scene that is smaller makes all patches as small as itself.
         symmetries: turn and mirror patches at random.
         seed: of the random cuts.
         device: where the patches go.

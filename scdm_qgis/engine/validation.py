@@ -21,6 +21,11 @@ LARGEST_NUMBER_OF_BLOCKS = 256
 
 LOSS_SEED = 0
 
+NO_HOLD_OUT = (
+    "Nothing was validated: VALIDATION_FRACTION is 0, or the scenes are too small to set a part of them aside. "
+    "Everything was trained on."
+)
+
 
 @dataclass(frozen=True)
 class Validation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import Any, Dict, Optional
 
 from qgis.core import (
@@ -14,6 +13,7 @@ from qgis.core import (
 
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.processing.algorithm import ScdmAlgorithm
+from scdm_qgis.processing.child_process import working_folder
 from scdm_qgis.processing.engine_client import run_engine
 from scdm_qgis.processing.engine_python import MODULES, find_engine_python
 from scdm_qgis.processing.groups import ENGINE
@@ -44,7 +44,7 @@ class CheckEngineAlgorithm(ScdmAlgorithm):
         """Try the engine's Python."""
         try:
             python = find_engine_python()
-            with tempfile.TemporaryDirectory(prefix="scdm_") as folder:
+            with working_folder() as folder:
                 return run_engine(python, ["-m", "scdm_qgis.engine.check", *MODULES], folder, feedback)
         except UserError as error:
             raise QgsProcessingException(str(error)) from error

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import queue
+import shutil
 import subprocess  # nosec B404
+import tempfile
 import threading
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Deque, Dict, Iterator, Optional, Sequence
 
 from scdm_qgis.processing.plugin_files import PACKAGE
@@ -22,6 +24,19 @@ _POLLS_AFTER_THE_END = 10  # a grandchild may hold the pipe open for ever
 # Made for QGIS's own Python, GDAL and libraries; another Python breaks on them.
 _QGIS_ONLY_PREFIXES = ("PYTHON", "GDAL", "OGR_", "PROJ_", "QGIS", "DYLD_")
 _QGIS_ONLY = ("LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+
+
+@contextmanager
+def working_folder() -> Iterator[str]:
+    """Give a temporary folder for a child to run in.
+
+    What Windows does not let go of at once is left there: that must not hide why the child ended.
+    """
+    folder = tempfile.mkdtemp(prefix="scdm_")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def child_environment() -> Dict[str, str]:

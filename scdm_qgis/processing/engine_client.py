@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import tempfile
 import time
 from contextlib import suppress
 from typing import Any, Dict, List, Optional, Sequence
@@ -16,7 +15,7 @@ from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.whole_file import remove_partial
 from scdm_qgis.engine.events import parse_event
 from scdm_qgis.engine.jobs import Job
-from scdm_qgis.processing.child_process import ChildProcess
+from scdm_qgis.processing.child_process import ChildProcess, working_folder
 
 LOG_TAG = "SCDM"
 """The tab of QGIS's Log Messages panel that gets what only a developer wants to read."""
@@ -31,7 +30,7 @@ def run_job(python: str, job: Job, feedback: QgsProcessingFeedback) -> Dict[str,
     Raises:
         UserError: the job failed, the engine died, or the user cancelled. Nothing half-written is left.
     """
-    with tempfile.TemporaryDirectory(prefix="scdm_") as folder:
+    with working_folder() as folder:
         job_file = os.path.join(folder, "job.json")
         with open(job_file, "w", encoding="utf-8") as file:
             json.dump(job.to_json(), file)

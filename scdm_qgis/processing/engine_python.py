@@ -12,13 +12,12 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from typing import Dict, List, Tuple
 
 from processing.core.ProcessingConfig import ProcessingConfig
 
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.processing.child_process import ChildProcess
+from scdm_qgis.processing.child_process import ChildProcess, working_folder
 from scdm_qgis.processing.plugin_files import plugin_file
 
 SETTING = "SCDM_ENGINE_PYTHON"
@@ -31,7 +30,7 @@ MODULES = ("torch", "safetensors", "rasterio", "numpy", "scipy", "h5py", "matplo
 """What the engine imports."""
 
 _OLDEST_PYTHON = (3, 10)
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 _QUESTION = (
     "import importlib.util, json, sys;"
@@ -92,7 +91,7 @@ def _ask(python: str) -> Tuple[Tuple[int, ...], List[str]]:
     )
     if "python" not in os.path.basename(python).lower():
         raise no_python  # QGIS itself calls itself sys.executable, and would open another window
-    with tempfile.TemporaryDirectory(prefix="scdm_") as folder:
+    with working_folder() as folder:
         try:
             child = ChildProcess([python, "-c", _QUESTION, *MODULES], folder)
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import partial
 from typing import Any, ClassVar, Dict, Optional, Tuple, Type
 
 from qgis.core import (
@@ -40,7 +41,7 @@ class JobAlgorithm(ScdmAlgorithm):
     def checkParameterValues(self, parameters: Parameters, context: QgsProcessingContext) -> Tuple[bool, str]:
         """Tell the user, before the start, what is wrong and what to do."""
         try:
-            job = self._read_job(parameters, context, requested_destination)
+            job = self._read_job(parameters, context, partial(requested_destination, context))
             job.check_paths()
             self.check_inputs(job)
             find_engine_python()
@@ -88,4 +89,4 @@ class JobAlgorithm(ScdmAlgorithm):
             for field in fields(self.JOB)
             if field.name not in extra
         }
-        return job_from_json({"job": self.JOB.name, **values, **extra})
+        return job_from_json({"job": self.JOB.name, **values, **extra}).with_absolute_paths()

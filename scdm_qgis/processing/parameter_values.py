@@ -51,7 +51,7 @@ def read_value(
         UserError: a layer that GDAL does not read.
     """
     definition = algorithm.parameterDefinition(name)
-    raw = _given(definition, parameters)
+    raw = _given(definition, parameters, context)
     if isinstance(definition, QgsProcessingDestinationParameter):
         return destination(definition, raw)
     if raw is None:
@@ -71,7 +71,9 @@ def read_value(
     return ",".join(str(item) for item in raw) if isinstance(raw, (list, tuple)) else str(raw)
 
 
-def requested_destination(definition: QgsProcessingDestinationParameter, raw: Any) -> Optional[str]:
+def requested_destination(
+    context: QgsProcessingContext, definition: QgsProcessingDestinationParameter, raw: Any
+) -> Optional[str]:
     """Return the path an output parameter asks for, without any effect on the run.
 
     QGIS makes up the path of a temporary output when it runs; until then a name in its temporary
@@ -79,20 +81,21 @@ def requested_destination(definition: QgsProcessingDestinationParameter, raw: An
     """
     if isinstance(raw, QgsProcessingOutputLayerDefinition):
         raw = raw.sink
-    path = _plain(raw)
+    path = plain_value(raw, context)
     if path == QgsProcessing.TEMPORARY_OUTPUT:
         return os.path.join(QgsProcessingUtils.tempFolder(), definition.name())
     return str(path) if path is not None else None
 
 
-def _given(definition: QgsProcessingParameterDefinition, parameters: Parameters) -> Any:
+def _given(definition: QgsProcessingParameterDefinition, parameters: Parameters, context: QgsProcessingContext) -> Any:
     """Return what the user gave, else the default; None for all the ways QGIS says nothing."""
-    raw = _plain(parameters.get(definition.name()))
-    return _plain(definition.defaultValue()) if raw is None else raw
+    raw = plain_value(parameters.get(definition.name()), context)
+    return plain_value(definition.defaultValue(), context) if raw is None else raw
 
 
-def _plain(raw: Any) -> Any:
-    value = raw.staticValue() if isinstance(raw, QgsProperty) else raw
+def plain_value(raw: Any, context: QgsProcessingContext) -> Any:
+    """Return a value without QGIS's wrapping, data-defined ones evaluated; None for all the ways QGIS says nothing."""
+    value = raw.value(context.expressionContext())[0] if isinstance(raw, QgsProperty) else raw
     if value is None or (isinstance(value, str) and not value.strip()) or (type(value) is type(NULL) and value == NULL):
         return None
     return value

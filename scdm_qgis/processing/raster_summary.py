@@ -23,14 +23,14 @@ class RasterSummary:
         path: what GDAL opens.
         band_count: its bands, alpha not counted.
         spectrum: wavelengths and bad bands of these bands.
-        has_crs: whether the file names a coordinate system.
+        has_place: whether the file names a coordinate system and where in it the pixels lie.
         geotransform: pixels to places, as QGIS shows the raster: one without lies below the origin.
     """
 
     path: str
     band_count: int
     spectrum: Spectrum
-    has_crs: bool
+    has_place: bool
     geotransform: Tuple[float, ...]
 
     def rgb_bands(self, asked: Any, by_position: bool = False) -> Tuple[int, int, int]:
@@ -87,12 +87,15 @@ def summarise_raster(path: str) -> RasterSummary:
     if dataset is None:
         raise UserError(f"'{path}' cannot be read as a raster.", "Choose a raster that QGIS can show.")
     bands = [dataset.GetRasterBand(number) for number in range(1, dataset.RasterCount + 1)]
-    bands = [band for band in bands if band.GetColorInterpretation() != gdal.GCI_AlphaBand]
-    if not bands:
+    data = [i for i, band in enumerate(bands) if band.GetColorInterpretation() != gdal.GCI_AlphaBand]
+    if not data:
         raise UserError(f"'{path}' has no bands.", "Choose another raster, or one layer of it.")
     spectrum = read_spectrum(_tags(dataset), [_tags(band) for band in bands], [band.GetDescription() for band in bands])
-    geotransform = dataset.GetGeoTransform(can_return_null=True) or (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
-    return RasterSummary(path, len(bands), spectrum, bool(dataset.GetProjection()), geotransform)
+    geotransform = dataset.GetGeoTransform(can_return_null=True)
+    has_place = bool(dataset.GetProjection()) and geotransform is not None
+    return RasterSummary(
+        path, len(data), spectrum.of_bands(data), has_place, geotransform or (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
+    )
 
 
 def _tags(source: Any) -> Dict[str, Dict[str, str]]:

@@ -24,7 +24,7 @@ from scdm_qgis.engine.jobs import SAMPLERS, RgbToHyperspectral, per_stage
 from scdm_qgis.processing.device import DEVICE_HELP, PRECISION_HELP, device_parameter, precision_parameter
 from scdm_qgis.processing.groups import RECONSTRUCTION
 from scdm_qgis.processing.job_algorithm import JobAlgorithm
-from scdm_qgis.processing.parameter_values import Parameters
+from scdm_qgis.processing.parameter_values import Parameters, plain_value
 from scdm_qgis.processing.raster_summary import raster_path, summarise_raster
 from scdm_qgis.processing.rgb_style import show_in_natural_colours
 
@@ -156,12 +156,12 @@ class RgbToHyperspectralAlgorithm(JobAlgorithm):
     def extra_values(self, parameters: Parameters, context: QgsProcessingContext) -> Dict[str, Any]:
         """Return EXTENT in the input's coordinate system, in pixels where its file has none."""
         layer = self.parameterAsRasterLayer(parameters, "INPUT", context)
-        if not parameters.get("EXTENT") or layer is None:
+        if plain_value(parameters.get("EXTENT"), context) is None or layer is None:
             return {"extent": None}
         extent = self.parameterAsExtent(parameters, "EXTENT", context, layer.crs())
         x, y = (extent.xMinimum(), extent.xMaximum()), (extent.yMinimum(), extent.yMaximum())
         raster = summarise_raster(raster_path("INPUT", layer, context) or "")
-        if not raster.has_crs:
+        if not raster.has_place:
             place_to_pixel = gdal.InvGeoTransform(raster.geotransform)
             corners = [gdal.ApplyGeoTransform(place_to_pixel, *corner) for corner in itertools.product(x, y)]
             x, y = zip(*corners)

@@ -75,6 +75,7 @@ class Cube:
         nodata: the first nodata value a data band has, or None.
         crs: coordinate reference system, or None.
         transform: pixel to world; the identity where the raster has no georeference.
+        has_place: whether it has both a coordinate reference system and a geotransform.
         spectrum: wavelengths, widths and bad-band flags of the data bands.
     """
 
@@ -98,6 +99,11 @@ class Cube:
         self._nodata = [
             nodata_as_stored(dataset.nodatavals[number - 1], dtype) for number, dtype in zip(self._data, self._types)
         ]
+        if dataset.gcps[0] and dataset.transform == Affine.identity():
+            raise UserError(
+                f"'{path}' is placed by ground control points only, which the result could not keep.",
+                "Warp it first (Raster ▸ Projections ▸ Warp), then use the warped file.",
+            )
         self._masked = _bands_with_own_mask(dataset, self._data)
         self.path = path
         self.height: int = dataset.height
@@ -107,6 +113,7 @@ class Cube:
         self.nodata: Optional[float] = next((value for value in self._nodata if value is not None), None)
         self.crs: Optional[CRS] = dataset.crs
         self.transform: Affine = dataset.transform
+        self.has_place = dataset.crs is not None and dataset.transform != Affine.identity()
         self.spectrum = _read_data_spectrum(dataset, self._data)
 
     def __enter__(self) -> Cube:
@@ -263,15 +270,7 @@ def _read_data_spectrum(dataset: Any, data: Sequence[int]) -> Spectrum:
     """Read the spectrum of all bands, as lists on the dataset count them, and keep that of the data bands."""
     bands = [_domains(dataset, number) for number in dataset.indexes]
     spectrum = read_spectrum(_domains(dataset, 0), bands, dataset.descriptions)
-    if len(data) == dataset.count:
-        return spectrum
-    return Spectrum(
-        wavelengths_nm=spectrum.wavelengths_nm and tuple(spectrum.wavelengths_nm[number - 1] for number in data),
-        fwhm_nm=spectrum.fwhm_nm and tuple(spectrum.fwhm_nm[number - 1] for number in data),
-        bad=tuple(spectrum.bad[number - 1] for number in data),
-        origin=spectrum.origin,
-        unit_guessed=spectrum.unit_guessed,
-    )
+    return spectrum.of_bands([number - 1 for number in data])
 
 
 def _domains(dataset: Any, band: int) -> Dict[str, Dict[str, str]]:

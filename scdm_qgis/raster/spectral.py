@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from dataclasses import dataclass, replace
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 Domains = Mapping[str, Mapping[str, str]]
 Numbers = List[Optional[float]]
@@ -47,6 +47,14 @@ class Spectrum:
     bad: Tuple[bool, ...]
     origin: str
     unit_guessed: bool
+
+    def of_bands(self, indices: Sequence[int]) -> Spectrum:
+        """Return what is known of some bands, by 0-based indices: of the data bands, without alpha."""
+
+        def pick(values: Any) -> Any:
+            return values and tuple(values[index] for index in indices)
+
+        return replace(self, wavelengths_nm=pick(self.wavelengths_nm), fwhm_nm=pick(self.fwhm_nm), bad=pick(self.bad))
 
 
 @dataclass(frozen=True)
