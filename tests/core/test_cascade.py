@@ -53,12 +53,19 @@ def test_stages_that_do_not_fit_are_refused(make_stage, make_cascade):
     assert "given twice" in refused([first, first, second])
     other = make_cascade(make_stage(2), offset=11.0)
     assert "different range" in refused([first, other])
-    assert "expects other bands" in refused([first, wrong_previous(second)])
+    assert "expects other bands" in refused([first, with_condition(second, previous_bands=[1, 2])])
+    assert "different RGB_BANDS" in refused([first, with_condition(second, rgb_bands=[1, 2, 4])])
 
 
-def wrong_previous(cascade):
+def test_rounding_keeps_no_stages_apart(make_stage, make_cascade):
+    """Sums over the same scenes in another order differ in their last digits."""
+    other = make_cascade(make_stage(2), offset=10.0 * (1 + 1e-14), scale=2.0 * (1 - 1e-14))
+    assert len(assemble([make_cascade(make_stage(1)), other]).stages) == 2
+
+
+def with_condition(cascade, **changes):
     values = cascade.header.to_json()
-    values["stages"][0]["condition"]["previous_bands"] = [1, 2]
+    values["stages"][0]["condition"].update(changes)
     header = CascadeHeader.from_json(values)
     stage = cascade.stages[0]
     return Cascade(header, (Stage(header.stages[0], stage.network, stage.anchor),))
@@ -123,3 +130,32 @@ def test_impossible_settings_are_refused():
     ):
         with pytest.raises(UserError):
             make()
+
+
+HOSTILE = {
+    "of": "1099511627776",
+    "index": "1e400",
+    "patch_size": "0",
+    "steps": "-1",
+    "guidance_weight": "NaN",
+    "second_moment": "-1",
+    "bands": "[" * 100_000 + "]" * 100_000,
+    "schedule": '{"timesteps": Infinity, "beta_first": 0.1, "beta_last": 0.2}',
+    "network": '{"base_channels": "many"}',
+}
+
+
+@pytest.mark.parametrize("key", HOSTILE)
+def test_nonsense_in_a_header_is_refused_at_once(file, key):
+    data = Path(file).read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    stage = json.loads(header["__metadata__"]["scdm"])["stages"][0]
+    sane, nonsense = (f'"{key}": {value}' for value in (json.dumps(stage[key]), HOSTILE[key]))
+    text = header["__metadata__"]["scdm"]
+    assert sane in text
+    header["__metadata__"]["scdm"] = text.replace(sane, nonsense, 1)
+    Path(file).write_bytes(with_header(header, data, length))
+    for read in (read_header, Cascade.load):
+        with pytest.raises(UserError):
+            read(file)

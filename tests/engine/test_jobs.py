@@ -5,6 +5,7 @@ import pytest
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.engine.jobs import (
     JOBS,
+    AssembleCascade,
     CreateDemoScene,
     RgbToHyperspectral,
     SimulateRgb,
@@ -53,6 +54,11 @@ def test_every_job_survives_json():
         ({"extent": [0, 0, 0, 1]}, "no rectangle"),
         ({"output": ""}, "OUTPUT is not a path"),
         ({"steps": 0}, "STEPS is 0"),
+        ({"rgb_bands": 7}, "RGB_BANDS is not a list of bands"),
+        ({"rgb_bands": [1.5, 2, 3]}, "RGB_BANDS is not a list of bands"),
+        ({"guidance": True}, "not a list of numbers"),
+        ({"guidance": []}, "not a list of numbers"),
+        ({"extent": [0, 0, float("inf"), 1]}, "no rectangle"),
     ],
 )
 def test_wrong_values_are_refused_with_the_parameters_name(options, sentence):
@@ -96,5 +102,20 @@ def test_paths_are_checked(tmp_path):
     ):
         with pytest.raises(UserError, match=sentence):
             SimulateRgb(str(source), str(output)).check_paths()
+    (tmp_path / "out.part.tif").write_bytes(b"x")
+    with pytest.raises(UserError, match="until it is whole"):
+        SimulateRgb(str(tmp_path / "out.part.tif"), str(tmp_path / "out.tif")).check_paths()
+    with pytest.raises(UserError, match="same name"):
+        CreateDemoScene(str(tmp_path / "b.tif"), rgb_output=str(tmp_path / "b.part.tif")).check_paths()
     with pytest.raises(UserError, match="same name"):
         CreateDemoScene(str(tmp_path / "a.tif"), rgb_output=str(tmp_path / "a.tif")).check_paths()
+
+
+def test_paths_become_absolute_where_they_are_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.tif").write_bytes(b"x")
+    job = SimulateRgb("in.tif", "out.tif").with_absolute_paths()
+    assert (job.input, job.output) == (str(tmp_path / "in.tif"), str(tmp_path / "out.tif"))
+    assert SimulateRgb("/vsizip/a.zip/b.tif", "out.tif").with_absolute_paths().input == "/vsizip/a.zip/b.tif"
+    job = AssembleCascade(["in.tif"], "out.st").with_absolute_paths()
+    assert job.stage_files == [str(tmp_path / "in.tif")]

@@ -30,7 +30,7 @@ def qgis_process(checkout: Path, tmp_path: Path) -> RunProcess:
     (profile / "QGIS").mkdir()
     (profile / "QGIS" / "QGIS3.ini").write_text("[PythonPlugins]\nscdm_qgis=true\nprocessing=true\n")
 
-    def run(*arguments: str) -> Tuple[int, str]:
+    def run(*arguments: str, folder: Optional[Path] = None) -> Tuple[int, str]:
         environment = {
             **os.environ,
             "QGIS_CUSTOM_CONFIG_PATH": str(tmp_path / "config"),
@@ -38,7 +38,7 @@ def qgis_process(checkout: Path, tmp_path: Path) -> RunProcess:
             "SCDM_ENGINE_PYTHON": sys.executable,
         }
         done = subprocess.run(
-            [str(QGIS_PROCESS), *arguments], capture_output=True, text=True, env=environment, timeout=200
+            [str(QGIS_PROCESS), *arguments], capture_output=True, text=True, env=environment, timeout=200, cwd=folder
         )
         return done.returncode, done.stdout + done.stderr
 
@@ -54,6 +54,14 @@ def test_the_algorithms_are_listed_and_run(qgis_process: RunProcess, tmp_path: P
     code, said = qgis_process("run", "scdm:simulate_rgb", f"--INPUT={scene}", f"--OUTPUT={rgb}")
     assert code == 0, said
     assert gdal.Open(str(rgb)).RasterCount == 3
+
+
+def test_relative_names_are_those_of_the_folder_one_is_in(qgis_process: RunProcess, tmp_path: Path) -> None:
+    code, said = qgis_process("run", "scdm:create_demo_scene", "--SIZE=32", "--OUTPUT=scene.tif", folder=tmp_path)
+    assert code == 0, said
+    code, said = qgis_process("run", "scdm:simulate_rgb", "--INPUT=scene.tif", "--OUTPUT=rgb.tif", folder=tmp_path)
+    assert code == 0, said
+    assert (tmp_path / "scene.tif").is_file() and (tmp_path / "rgb.tif").is_file()
 
 
 def test_files_in_a_list_are_given_one_by_one(qgis_process: RunProcess, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Type
 
 import numpy as np
 from osgeo import gdal
-from qgis.core import QgsRasterLayer
+from qgis.core import QgsProperty, QgsRasterLayer
 
 Files = Dict[str, str]
 Run = Callable[..., Dict[str, Any]]
@@ -101,3 +101,10 @@ def test_band_numbers_may_be_a_list(run: Run, small_models: Files, tmp_path: Pat
     output = str(tmp_path / "rgb.tif")
     run("simulate_rgb", {"INPUT": small_models["scene"], "RGB_BANDS": [3, 2, 1], "OUTPUT": output})
     assert (read(output) == read(small_models["scene"])[[2, 1, 0]]).all()
+
+
+def test_values_may_be_expressions(run: Run, tmp_path: Path) -> None:
+    """As the model designer's data-defined parameters are."""
+    output = str(tmp_path / "scene.tif")
+    run("create_demo_scene", {"SIZE": QgsProperty.fromExpression("16 * 2"), "BANDS": 8, "OUTPUT": output})
+    assert read(output).shape == (8, 32, 32)

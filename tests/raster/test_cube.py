@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
 from scdm_qgis.core.errors import UserError
@@ -370,3 +371,14 @@ def test_fill_invalid_on_a_real_scene(scene):
     filled = fill_invalid(values, valid)
     np.testing.assert_array_equal(filled[:, valid], values[:, valid])
     assert filled.min() > -32768
+
+
+def test_a_raster_with_control_points_only_is_refused(make_raster) -> None:
+    def place(dataset):
+        dataset.gcps = (
+            [GroundControlPoint(row, column, row, column) for row in (0, 5) for column in (0, 5)],
+            "EPSG:4326",
+        )
+
+    with pytest.raises(UserError, match="ground control points only"):
+        open_cube(make_raster(np.ones((1, 6, 6), np.uint8), change=place))

@@ -330,3 +330,12 @@ def test_a_real_scene_survives_a_copy(scene, tmp_path):
         assert copy.spectrum.wavelengths_nm == form.wavelengths_nm
         assert copy.spectrum.fwhm_nm == form.fwhm_nm
     assert os.path.getsize(tmp_path / "out.tif") < 1.1 * os.path.getsize(scene("enmap_potsdam.tif"))
+
+
+def test_what_lay_beside_an_overwritten_raster_goes_with_it(tmp_path):
+    """Statistics, masks and overviews of the old pixels would be shown with the new ones."""
+    path, form = tmp_path / "a.tif", output_format()
+    for ending in (".aux.xml", ".msk", ".ovr"):
+        (tmp_path / f"a.tif{ending}").write_bytes(b"old")
+    write(path, form, some_values(form))
+    assert os.listdir(tmp_path) == ["a.tif"]
