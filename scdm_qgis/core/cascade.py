@@ -8,7 +8,7 @@ from typing import Dict, Optional, Sequence, Tuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from scdm_qgis.core.cascade_header import METADATA_KEY, CascadeHeader, StageHeader, assemble_headers, read_header
@@ -97,7 +97,9 @@ class Cascade:
     def save(self, path: str) -> None:
         """Write the cascade to `path`; the caller sees to it that the file appears whole."""
         tensors = {key: value for stage in self.stages for key, value in stage.tensors().items()}
-        save_file(tensors, path, metadata={METADATA_KEY: json.dumps(self.header.to_json(), allow_nan=False)})
+        metadata = {METADATA_KEY: json.dumps(self.header.to_json(), allow_nan=False)}
+        with open(path, "wb") as file:  # safetensors' own save_file makes files that only their owner may read
+            file.write(save(tensors, metadata))
 
     @classmethod
     def load(cls, path: str) -> Cascade:

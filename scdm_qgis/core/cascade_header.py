@@ -282,7 +282,7 @@ class CascadeHeader:
             listed = ", ".join(str(index) for index in present)
             raise UserError(
                 f"The model file holds stage {listed} of {stages}.",
-                "Give all stages to Assemble Cascade and use the file it makes.",
+                f"Give the files of stages 1 to {stages} to Assemble Cascade and use the file it makes.",
             )
         rgb_bands = {stage.condition.rgb_bands for stage in self.stages if stage.condition.rgb_bands}
         if len(rgb_bands) > 1:

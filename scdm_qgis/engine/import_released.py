@@ -69,6 +69,10 @@ def _read_config(path: str, events: EventWriter) -> Dict[str, Any]:
     missing = [key for key in REQUIRED if key not in given]
     if missing:
         raise UserError(f"CONFIG lacks {', '.join(missing)}.", "Add what the checkpoint was trained with.")
+    if "offset" not in given or "scale" not in given:
+        events.warning(
+            "CONFIG gives no offset and scale, with which the network was trained: rasters must already be scaled so."
+        )
     known = {**OPTIONAL, **{key: given[key] for key in given if key in REQUIRED or key in OPTIONAL}}
     ignored = [key for key in given if key not in known]
     if ignored:

@@ -428,8 +428,8 @@ def _check_number(
     if not good or isinstance(value, bool):
         raise UserError(f"{name} must be a {'whole ' if whole else ''}number, not '{value}'.", f"Correct {name}.")
     if not low <= value <= high or (above is not None and value <= above):
-        bounds = f"above {above:g}" if above is not None else f"at least {low:g}" if low > -math.inf else ""
-        upper = f"at most {high:g}" if high < math.inf else ""
+        bounds = f"above {above:g}" if above is not None else f"at least {low:.15g}" if low > -math.inf else ""
+        upper = f"at most {high:.15g}" if high < math.inf else ""
         raise UserError(f"{name} is {value}.", f"It must be {' and '.join(part for part in (bounds, upper) if part)}.")
 
 

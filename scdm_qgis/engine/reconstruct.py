@@ -26,6 +26,9 @@ from scdm_qgis.raster.cube_writer import CubeWriter, OutputFormat, choose_nodata
 from scdm_qgis.raster.stream import StripBlender
 from scdm_qgis.raster.tiles import Lattice, Tile, Window
 
+SMALLEST_TILE = 32
+"""Tiles of models trained on tiny scenes are not smaller than this by default."""
+
 OVERLAP_SHARE = 4
 """The overlap is this fraction of a tile by default."""
 
@@ -75,7 +78,7 @@ def _tiling(job: RgbToHyperspectral, cube: Cube, header: CascadeHeader) -> _Tili
     usable = [not bad for bad in cube.spectrum.bad]
     rgb = choose_rgb_bands(job.rgb_bands, cube.band_count, cube.spectrum.wavelengths_nm, usable, by_position=True)
     # The networks normalise over the whole tile, so they do best on tiles of the size they were trained on.
-    tile_size = job.tile_size or max(stage.patch_size for stage in header.stages)
+    tile_size = job.tile_size or max(SMALLEST_TILE, *(stage.patch_size for stage in header.stages))
     overlap = tile_size // OVERLAP_SHARE if job.overlap is None else job.overlap
     return _Tiling(rgb, Lattice(cube.height, cube.width, tile_size, overlap), extent_window(job.extent, cube))
 
@@ -244,7 +247,7 @@ def _reconstruct_raster(
     rows = tiling.lattice.tile_rows(tiling.window)
     count = sum(len(row) for row in rows)
     progress = Progress(events, count * tiles.steps_per_tile)
-    _log_plan(tiling, tiles, count, events)
+    _log_plan(job, tiling, tiles, count, events)
     any_valid = False
     with ExitStack() as stack:
         products = _open_products(job, cube, tiling, tiles, stack)
@@ -265,7 +268,12 @@ def _reconstruct_raster(
             )
     clipped = sum(product.writer.clipped for product in products)
     if clipped:
-        events.warning(f"{clipped} values lay outside the output's data type and were clipped to its limits.")
+        height, width = tiling.window[2:]
+        share = clipped / (height * width * sum(len(product.stage.bands) for product in products))
+        events.warning(
+            f"{clipped} values ({share:.1%}) lay outside the output's data type and were clipped to its limits. "
+            "Where that is much, check that the input has the unit of the training data."
+        )
     return count
 
 
@@ -278,6 +286,9 @@ def _open_products(
         "SCDM_SEED": str(job.seed),
         "SCDM_SAMPLER": ",".join(settings.sampler for settings in tiles.settings),
         "SCDM_STEPS": ",".join(str(settings.steps) for settings in tiles.settings),
+        "SCDM_SAMPLES": str(job.samples),
+        "SCDM_GUIDANCE": ",".join(f"{settings.guidance_weight:g}" for settings in tiles.settings),
+        "SCDM_TRUNCATION": ",".join(f"{settings.truncation.percentile:g}" for settings in tiles.settings),
     }
     policy = header.nodata_policy
     last = len(header.stages) - 1
@@ -347,7 +358,9 @@ def _filled_batches(
         yield batch, np.stack(values)
 
 
-def _log_plan(tiling: _Tiling, tiles: _TileReconstructor, count: int, events: EventWriter) -> None:
+def _log_plan(
+    job: RgbToHyperspectral, tiling: _Tiling, tiles: _TileReconstructor, count: int, events: EventWriter
+) -> None:
     red, green, blue = tiling.rgb_bands
     lattice = tiling.lattice
     events.info(f"Red, green, blue are bands {red}, {green}, {blue} of the input.")
@@ -365,6 +378,10 @@ def _log_plan(tiling: _Tiling, tiles: _TileReconstructor, count: int, events: Ev
             events.warning(
                 "Truncating the predicted noise, as printed in the paper, is known to diverge; prefer state."
             )
+    if job.samples == 0 and any(settings.draw for settings in tiles.settings):
+        events.warning(
+            "SAMPLES 0 gives one draw here: a model that predicts noise has no posterior mean to estimate at once."
+        )
 
 
 def _sha256(path: str) -> str:

@@ -19,6 +19,7 @@ from scdm_qgis.core.cascade_header import (
     StageHeader,
     Truncation,
 )
+from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.presets import PRESETS
 from scdm_qgis.core.reconstruction import DDIM_STEPS
 from scdm_qgis.core.regression import RidgeMoments
@@ -68,6 +69,8 @@ def run(job: TrainCascadeStage, events: EventWriter) -> Dict[str, Any]:
         policy = output_policy(cubes)
     scenes = [load_scene(path, bands, job.validation_fraction, recipe.patch_size) for path in job.inputs]
     normalisation = measure_normalisation(scenes, bands)
+    check_stage_counts(len(bands.target), job.stages)
+    recipe = replace(recipe, patch_size=fitting_patch_size(scenes, recipe.patch_size, events))
     header = stage_header(job, recipe, bands)
     patches = ScenePatches(
         scenes,
@@ -131,6 +134,27 @@ def choose_recipe(job: TrainCascadeStage) -> Recipe:
         given = getattr(job, name)
         values[name] = getattr(preset, name) if given is None else given
     return Recipe(**values)
+
+
+def check_stage_counts(band_count: int, stages: int) -> None:
+    """Raise UserError unless every stage adds bands to those of the stage before."""
+    counts = [3] + [len(stage_band_indices(band_count, stage, stages)) for stage in range(1, stages + 1)]
+    if any(coarse >= fine for coarse, fine in zip(counts, counts[1:])):
+        raise UserError(
+            f"{band_count} bands are too few for {stages} stages: every stage must add bands to those before it, "
+            "the first to red, green and blue.",
+            "Lower STAGES, or give rasters or BANDS with more bands.",
+        )
+
+
+def fitting_patch_size(scenes: Sequence[Scene], wanted: int, events: EventWriter) -> int:
+    """Return the patch size that fits into every scene's training part, at most the one wanted."""
+    smallest = min(max(scene.training.height, scene.training.width) for scene in scenes)
+    if smallest < wanted:
+        events.warning(
+            f"PATCH_SIZE {wanted} does not fit into the smallest scene: patches have {smallest} pixels a side."
+        )
+    return min(wanted, smallest)
 
 
 def stage_header(job: TrainCascadeStage, recipe: Recipe, bands: BandChoice) -> StageHeader:

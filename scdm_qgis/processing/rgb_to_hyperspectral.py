@@ -88,7 +88,7 @@ class RgbToHyperspectralAlgorithm(JobAlgorithm):
         self.add(
             QgsProcessingParameterNumber("SAMPLES", "Samples", integer, 0, minValue=0, maxValue=10000),
             "0 for the best estimate in one step, 1 for one draw, more for the mean of as many draws, which takes "
-            "as much longer.",
+            "as much longer. Models that predict noise know no such estimate: for them 0 gives one draw.",
         )
         self.add(
             QgsProcessingParameterEnum("SAMPLER", "Sampler", list(SAMPLERS), False, None, True, True),

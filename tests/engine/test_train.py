@@ -80,8 +80,23 @@ def test_several_scenes(make_cube, train_stage):
     assert names == ["a.tif", "b.tif"]
 
 
-def test_patches_larger_than_the_scene(make_cube, train_stage):
-    train_stage(make_cube(values=spectra(13, 21)), patch_size=64)
+def test_patches_larger_than_the_scene(make_cube, train_stage, recorder):
+    path, _ = train_stage(make_cube(values=spectra(13, 21)), patch_size=64)
+    assert read_header(path).stages[0].patch_size == 21
+    assert "PATCH_SIZE 64 does not fit" in recorder.messages()
+
+
+def test_more_stages_than_the_bands_allow_are_refused(make_cube, train_stage):
+    with pytest.raises(UserError, match="3 bands are too few for 2 stages"):
+        train_stage(make_cube(), bands="1-3")
+    with pytest.raises(UserError, match="9 bands are too few for 9 stages"):
+        train_stage(make_cube(), stages=9)
+
+
+def test_model_files_are_as_readable_as_other_files(make_cube, train_stage, tmp_path):
+    path, _ = train_stage(make_cube())
+    (tmp_path / "other").write_text("x")
+    assert os.stat(path).st_mode == os.stat(tmp_path / "other").st_mode
 
 
 def test_nan_and_infinite_pixels_are_nodata(make_cube, train_stage):
