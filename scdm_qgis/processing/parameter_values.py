@@ -15,7 +15,6 @@ from qgis.core import (
     QgsProcessingOutputLayerDefinition,
     QgsProcessingParameterCrs,
     QgsProcessingParameterDefinition,
-    QgsProcessingParameterEnum,
     QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterLayer,
@@ -66,8 +65,6 @@ def read_value(
         return [path for path in paths if path is not None]
     if isinstance(definition, QgsProcessingParameterNumber):
         return _number(raw, definition.dataType() == QgsProcessingParameterNumber.Type.Integer)
-    if isinstance(definition, QgsProcessingParameterEnum):
-        return _choice(str(raw), definition.options())
     if isinstance(definition, QgsProcessingParameterCrs):
         crs = algorithm.parameterAsCrs(parameters, name, context)
         return (crs.authid() or crs.toWkt()) if crs.isValid() else str(raw)
@@ -102,11 +99,6 @@ def plain_value(raw: Any, context: QgsProcessingContext) -> Any:
     if value is None or (isinstance(value, str) and not value.strip()) or (type(value) is type(NULL) and value == NULL):
         return None
     return value
-
-
-def _choice(text: str, options: List[str]) -> str:
-    """Return a choice by its name; the help of qgis_process offers its number as well."""
-    return options[int(text)] if text.isdecimal() and int(text) < len(options) else text
 
 
 def _as_list(raw: Any) -> List[Any]:

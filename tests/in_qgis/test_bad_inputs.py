@@ -72,7 +72,12 @@ TRAIN = rows(
 )
 ASSEMBLE = rows(
     "assemble_cascade",
-    ("stage missing", lambda f: {"STAGE_FILES": [f["stage2"]]}, "holds stage 2 of 2.", "Give all stages"),
+    (
+        "stage missing",
+        lambda f: {"STAGE_FILES": [f["stage2"]]},
+        "holds stage 2 of 2.",
+        "Give the files of stages 1 to 2",
+    ),
     ("stage twice", lambda f: {"STAGE_FILES": [f["stage1"], f["stage1b"]]}, "Stage 1 was given twice."),
     ("other data", lambda f: {"STAGE_FILES": [f["stage1"], f["other2"]]}, "data of different range or type"),
     ("no stages", lambda f: {"STAGE_FILES": []}, "STAGE_FILES"),

@@ -108,11 +108,3 @@ def test_values_may_be_expressions(run: Run, tmp_path: Path) -> None:
     output = str(tmp_path / "scene.tif")
     run("create_demo_scene", {"SIZE": QgsProperty.fromExpression("16 * 2"), "BANDS": 8, "OUTPUT": output})
     assert read(output).shape == (8, 32, 32)
-
-
-def test_choices_may_be_given_by_number(run: Run, small_models: Files, tmp_path: Path) -> None:
-    """As the help of qgis_process offers."""
-    output = str(tmp_path / "out.tif")
-    parameters = {"INPUT": small_models["rgb"], "MODEL": small_models["cascade"], "SAMPLES": 1, "SAMPLER": "1"}
-    run("rgb_to_hyperspectral", {**parameters, "STEPS": 2, "PRECISION": 1, "OUTPUT": output})
-    assert gdal.Open(output).GetMetadataItem("SCDM_SAMPLER") == "ddim,ddim"
