@@ -9,6 +9,7 @@ from safetensors import safe_open
 from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.core.cascade_header import read_header
 from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.presets import PRESETS
 from tests.engine.conftest import spectra
 
 
@@ -140,3 +141,11 @@ def test_training_beats_regression_on_a_real_scene(scene, train_stage):
     validation = read_header(path).training[0]["validation"]
     assert validation["rmse"] < 0.99 * validation["ridge_rmse"]
     assert torch.isfinite(torch.tensor(validation["sam"]))
+
+
+@pytest.mark.parametrize("preset", ["compact", "paper"])
+def test_the_larger_presets_train_and_load(make_cube, train_stage, preset):
+    path, results = train_stage(make_cube(), preset=preset, iterations=1, batch_size=1)
+    stage = Cascade.load(path).stages[0]
+    assert stage.header.network == PRESETS[preset].network
+    assert np.isfinite(results["FINAL_LOSS"])
