@@ -23,6 +23,7 @@ SHARED_WITH_QGIS = (
     "scdm_qgis.core.presets",
     "scdm_qgis.core.whole_file",
     "scdm_qgis.engine.events",
+    "scdm_qgis.engine.job_values",
     "scdm_qgis.engine.jobs",
     "scdm_qgis.raster.spectral",
 )

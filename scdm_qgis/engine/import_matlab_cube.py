@@ -9,7 +9,8 @@ from affine import Affine
 
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.engine.events import EventWriter
-from scdm_qgis.engine.jobs import ImportMatlabCube, read_wavelengths
+from scdm_qgis.engine.job_values import read_wavelengths
+from scdm_qgis.engine.jobs import ImportMatlabCube
 from scdm_qgis.engine.matlab_file import MatlabCube, open_matlab_cube
 from scdm_qgis.raster.cube_writer import CubeWriter, OutputFormat, choose_nodata
 

@@ -6,9 +6,6 @@ input with the same sentence; `check_paths` does the same for files. Neither nee
 
 from __future__ import annotations
 
-import math
-import os
-import re
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence, Tuple, Type, Union
 
@@ -16,13 +13,24 @@ from scdm_qgis.core.cascade_header import MOST_STAGES, SAMPLERS, TRUNCATION_TARG
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.presets import LOSSES, PREDICTIONS, PRESETS
 from scdm_qgis.core.whole_file import partial_path
+from scdm_qgis.engine.job_paths import absolute, check_input, check_output, same_file_key
+from scdm_qgis.engine.job_values import (
+    BandText,
+    PerStage,
+    check_bands,
+    check_choice,
+    check_device,
+    check_extent,
+    check_number,
+    check_seed,
+    check_text,
+    read_per_stage,
+    read_wavelengths,
+)
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 WEIGHTS = ("ema", "raw")
 DEVICE_HINTS = ("auto", "cpu", "cuda", "mps")
-
-BandText = Union[str, Sequence[int], None]
-PerStage = Union[float, str, Sequence[float], None]
 
 
 @dataclass(frozen=True)
@@ -51,24 +59,24 @@ class Job:
 
         An input that is no file is left as it is: GDAL has other names for rasters, such as /vsizip/.
         """
-        absolute: Dict[str, Any] = {}
+        paths: Dict[str, Any] = {}
         for key in self.inputs_of + self.outputs_of:
             value = getattr(self, key)
             output = key in self.outputs_of
             if isinstance(value, str):
-                absolute[key] = _absolute(value, output)
+                paths[key] = absolute(value, output)
             elif value is not None:
-                absolute[key] = [_absolute(path, output) for path in value]
-        return replace(self, **absolute)
+                paths[key] = [absolute(path, output) for path in value]
+        return replace(self, **paths)
 
     def check_paths(self) -> None:
         """Raise UserError for an input that is missing, or an output that cannot or must not be written."""
         for path in self.input_paths():
-            _check_input(path)
+            check_input(path)
         outputs = self.output_paths()
         for path in outputs:
-            _check_output(path, self.input_paths())
-        written = {_same_file_key(name) for path in outputs for name in (path, partial_path(path))}
+            check_output(path, self.input_paths())
+        written = {same_file_key(name) for path in outputs for name in (path, partial_path(path))}
         if len(written) != 2 * len(outputs):
             raise UserError("Two outputs have the same name.", "Give every output a file of its own.")
 
@@ -99,10 +107,10 @@ class CreateDemoScene(Job):
 
     def __post_init__(self) -> None:
         _check_path_texts(self)
-        _check_text("CRS", self.crs)
-        _check_number("SIZE", self.size, whole=True, low=16, high=20_000)
-        _check_number("BANDS", self.bands, whole=True, low=4, high=1000)
-        _check_seed(self.seed)
+        check_text("CRS", self.crs)
+        check_number("SIZE", self.size, whole=True, low=16, high=20_000)
+        check_number("BANDS", self.bands, whole=True, low=4, high=1000)
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ class SimulateRgb(Job):
 
     def __post_init__(self) -> None:
         _check_path_texts(self)
-        _check_bands("RGB_BANDS", self.rgb_bands)
+        check_bands("RGB_BANDS", self.rgb_bands)
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ class ImportMatlabCube(Job):
 
     def __post_init__(self) -> None:
         _check_path_texts(self)
-        _check_text("VARIABLE", self.variable)
+        check_text("VARIABLE", self.variable)
         read_wavelengths(self.wavelengths)
 
 
@@ -171,32 +179,32 @@ class TrainCascadeStage(Job):
 
     def __post_init__(self) -> None:
         _check_path_texts(self)
-        _check_bands("RGB_BANDS", self.rgb_bands)
-        _check_bands("BANDS", self.bands)
+        check_bands("RGB_BANDS", self.rgb_bands)
+        check_bands("BANDS", self.bands)
         if not self.inputs:
             raise UserError("No raster to train on was given.", "Add at least one hyperspectral raster to INPUTS.")
-        _check_number("STAGES", self.stages, whole=True, low=1, high=MOST_STAGES)
-        _check_number("STAGE", self.stage, whole=True, low=1)
+        check_number("STAGES", self.stages, whole=True, low=1, high=MOST_STAGES)
+        check_number("STAGE", self.stage, whole=True, low=1)
         if self.stage > self.stages:
             raise UserError(
                 f"STAGE {self.stage} does not exist in a cascade of {self.stages}.",
                 f"STAGE must lie from 1 to {self.stages}.",
             )
-        _check_choice("PRESET", self.preset, tuple(PRESETS))
-        _check_number("PATCH_SIZE", self.patch_size, whole=True, low=8, high=2048)
-        _check_number("BATCH_SIZE", self.batch_size, whole=True, low=1, high=4096)
-        _check_number("ITERATIONS", self.iterations, whole=True, low=1, high=100_000_000)
-        _check_number("LEARNING_RATE", self.learning_rate, above=0, high=1)
-        _check_choice("LOSS", self.loss, LOSSES)
-        _check_number("P_UNCONDITIONAL", self.p_unconditional, low=0, high=1)
-        _check_number("SAM_WEIGHT", self.sam_weight, low=0)
-        _check_number("TIMESTEPS", self.timesteps, whole=True, low=2, high=100_000)
-        _check_number("EMA_DECAY", self.ema_decay, low=0, high=0.9999999)
-        _check_choice("PREDICTION", self.prediction, PREDICTIONS)
-        _check_number("VALIDATION_FRACTION", self.validation_fraction, low=0, high=0.9)
-        _check_device(self.device)
-        _check_choice("PRECISION", self.precision, PRECISIONS)
-        _check_seed(self.seed)
+        check_choice("PRESET", self.preset, tuple(PRESETS))
+        check_number("PATCH_SIZE", self.patch_size, whole=True, low=8, high=2048)
+        check_number("BATCH_SIZE", self.batch_size, whole=True, low=1, high=4096)
+        check_number("ITERATIONS", self.iterations, whole=True, low=1, high=100_000_000)
+        check_number("LEARNING_RATE", self.learning_rate, above=0, high=1)
+        check_choice("LOSS", self.loss, LOSSES)
+        check_number("P_UNCONDITIONAL", self.p_unconditional, low=0, high=1)
+        check_number("SAM_WEIGHT", self.sam_weight, low=0)
+        check_number("TIMESTEPS", self.timesteps, whole=True, low=2, high=100_000)
+        check_number("EMA_DECAY", self.ema_decay, low=0, high=0.9999999)
+        check_choice("PREDICTION", self.prediction, PREDICTIONS)
+        check_number("VALIDATION_FRACTION", self.validation_fraction, low=0, high=0.9)
+        check_device(self.device)
+        check_choice("PRECISION", self.precision, PRECISIONS)
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -245,28 +253,28 @@ class RgbToHyperspectral(Job):
 
     def __post_init__(self) -> None:
         _check_path_texts(self)
-        _check_bands("RGB_BANDS", self.rgb_bands)
-        _check_extent(self.extent)
-        _check_choice("SAMPLER", self.sampler, SAMPLERS)
-        _check_number("STEPS", self.steps, whole=True, low=1, high=100_000)
+        check_bands("RGB_BANDS", self.rgb_bands)
+        check_extent(self.extent)
+        check_choice("SAMPLER", self.sampler, SAMPLERS)
+        check_number("STEPS", self.steps, whole=True, low=1, high=100_000)
         for weight in read_per_stage("GUIDANCE", self.guidance) or ():
-            _check_number("GUIDANCE", weight, low=0, high=1000)
+            check_number("GUIDANCE", weight, low=0, high=1000)
         for percentile in read_per_stage("TRUNCATION", self.truncation) or ():
-            _check_number("TRUNCATION", percentile, above=0, high=1)
-        _check_choice("TRUNCATION_TARGET", self.truncation_target, TRUNCATION_TARGETS)
-        _check_choice("TRUNCATION_THRESHOLD", self.truncation_threshold, TRUNCATION_THRESHOLDS)
-        _check_number("SAMPLES", self.samples, whole=True, low=0, high=10_000)
-        _check_seed(self.seed)
-        _check_number("TILE_SIZE", self.tile_size, whole=True, low=8, high=4096)
-        _check_number("OVERLAP", self.overlap, whole=True, low=0)
+            check_number("TRUNCATION", percentile, above=0, high=1)
+        check_choice("TRUNCATION_TARGET", self.truncation_target, TRUNCATION_TARGETS)
+        check_choice("TRUNCATION_THRESHOLD", self.truncation_threshold, TRUNCATION_THRESHOLDS)
+        check_number("SAMPLES", self.samples, whole=True, low=0, high=10_000)
+        check_seed(self.seed)
+        check_number("TILE_SIZE", self.tile_size, whole=True, low=8, high=4096)
+        check_number("OVERLAP", self.overlap, whole=True, low=0)
         if self.tile_size is not None and self.overlap is not None and self.overlap >= self.tile_size:
             raise UserError(
                 f"OVERLAP {self.overlap} is not smaller than TILE_SIZE {self.tile_size}.",
                 "Choose an overlap of about a quarter of the tile size.",
             )
-        _check_number("BATCH_SIZE", self.batch_size, whole=True, low=0, high=4096)
-        _check_device(self.device)
-        _check_choice("PRECISION", self.precision, PRECISIONS)
+        check_number("BATCH_SIZE", self.batch_size, whole=True, low=0, high=4096)
+        check_device(self.device)
+        check_choice("PRECISION", self.precision, PRECISIONS)
         if self.uncertainty is not None and self.samples < 2:
             raise UserError(
                 f"UNCERTAINTY needs at least two draws, but SAMPLES is {self.samples}.",
@@ -290,7 +298,7 @@ class EvaluateReconstruction(Job):
 
     def __post_init__(self) -> None:
         _check_path_texts(self)
-        _check_number("PEAK", self.peak, above=0)
+        check_number("PEAK", self.peak, above=0)
 
 
 @dataclass(frozen=True)
@@ -307,7 +315,7 @@ class ImportReleasedCheckpoint(Job):
 
     def __post_init__(self) -> None:
         _check_path_texts(self)
-        _check_choice("WEIGHTS", self.weights, WEIGHTS)
+        check_choice("WEIGHTS", self.weights, WEIGHTS)
 
 
 JOBS: Dict[str, Type[Job]] = {
@@ -341,67 +349,6 @@ def job_from_json(values: Any) -> Job:
     return kind(**{key: value for key, value in given.items() if value is not None})
 
 
-def read_per_stage(name: str, value: PerStage) -> Optional[Tuple[float, ...]]:
-    """Read one number, a list, or text such as ``0,0.5`` into numbers; None stays None.
-
-    Raises:
-        UserError: text that holds anything but numbers.
-    """
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None
-    single = [value] if not isinstance(value, (list, tuple)) else value
-    parts: Sequence[Any] = value.split(",") if isinstance(value, str) else single
-    try:
-        if not parts or any(isinstance(part, bool) for part in parts):
-            raise ValueError
-        return tuple(float(part) for part in parts)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(
-            f"{name} '{value}' is not a list of numbers.",
-            "Give one number for all stages, or one a stage such as 0,0.5.",
-        ) from error
-
-
-def per_stage(name: str, value: PerStage, stages: int) -> Optional[Tuple[float, ...]]:
-    """Return one number a stage, or None where the user gave none.
-
-    Raises:
-        UserError: neither one number nor one a stage.
-    """
-    numbers = read_per_stage(name, value)
-    if numbers is None:
-        return None
-    if len(numbers) not in (1, stages):
-        raise UserError(
-            f"{name} has {len(numbers)} numbers, but the model has {stages} stages.", "Give one number, or one a stage."
-        )
-    return numbers * stages if len(numbers) == 1 else numbers
-
-
-def read_wavelengths(value: Union[str, Sequence[float], None]) -> Optional[Tuple[float, ...]]:
-    """Read a list of wavelengths in nm, or ``first-last`` as a pair of two; None stays None.
-
-    A pair written with a hyphen stands for bands spread evenly from the first to the last; the caller
-    knows how many.
-
-    Raises:
-        UserError: anything but positive numbers.
-    """
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None
-    span = re.fullmatch(r"\s*([\d.]+)\s*-\s*([\d.]+)\s*", value) if isinstance(value, str) else None
-    parts = span.groups() if span else value.split(",") if isinstance(value, str) else value
-    try:
-        numbers = tuple(float(part) for part in parts)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(
-            f"WAVELENGTHS '{value}' cannot be read.", "Give a list in nm, or the first and the last such as 430-860."
-        ) from error
-    if any(not (math.isfinite(number) and 0 < number < 1e6) for number in numbers):
-        raise UserError("WAVELENGTHS must be positive numbers in nm below 1000000.", "Correct the list.")
-    return numbers
-
-
 def _check_path_texts(job: Job) -> None:
     for key in job.inputs_of + job.outputs_of:
         value = getattr(job, key)
@@ -412,102 +359,3 @@ def _check_path_texts(job: Job) -> None:
         for text in texts:
             if text is not None and (not isinstance(text, str) or not text.strip() or "\0" in text):
                 raise UserError(f"{key.upper()} is not a path.", f"Fill in {key.upper()} with a file.")
-
-
-def _check_number(
-    name: str,
-    value: Any,
-    low: float = -math.inf,
-    high: float = math.inf,
-    above: Optional[float] = None,
-    whole: bool = False,
-) -> None:
-    if value is None:
-        return
-    good = isinstance(value, int) if whole else isinstance(value, (int, float)) and abs(value) < math.inf
-    if not good or isinstance(value, bool):
-        raise UserError(f"{name} must be a {'whole ' if whole else ''}number, not '{value}'.", f"Correct {name}.")
-    if not low <= value <= high or (above is not None and value <= above):
-        bounds = f"above {above:g}" if above is not None else f"at least {low:.15g}" if low > -math.inf else ""
-        upper = f"at most {high:.15g}" if high < math.inf else ""
-        raise UserError(f"{name} is {value}.", f"It must be {' and '.join(part for part in (bounds, upper) if part)}.")
-
-
-def _check_seed(seed: int) -> None:
-    _check_number("SEED", seed, whole=True, low=0, high=2**31 - 1)
-
-
-def _check_choice(name: str, value: Optional[str], choices: Sequence[str]) -> None:
-    if value is not None and value not in choices:
-        raise UserError(f"{name} '{value}' does not exist.", f"Choose one of: {', '.join(choices)}.")
-
-
-def _check_device(device: Any) -> None:
-    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda|cuda:\d{1,3}|mps", device):
-        raise UserError(
-            f"DEVICE '{device}' does not exist.", "Choose auto, cpu, cuda, cuda:0 (or another number) or mps."
-        )
-
-
-def _check_bands(name: str, bands: Any) -> None:
-    whole = isinstance(bands, (list, tuple)) and all(type(band) is int for band in bands)
-    if not (bands is None or isinstance(bands, str) or whole):
-        raise UserError(f"{name} is not a list of bands.", "Write band numbers such as 1-40,45.")
-
-
-def _check_text(name: str, text: Any) -> None:
-    if text is not None and not isinstance(text, str):
-        raise UserError(f"{name} must be text, not '{text}'.", f"Correct {name}.")
-
-
-def _check_extent(extent: Any) -> None:
-    if extent is None:
-        return
-    numbers = isinstance(extent, (list, tuple)) and len(extent) == 4
-    numbers = numbers and all(isinstance(edge, (int, float)) and abs(edge) < math.inf for edge in extent)
-    if not numbers or not (extent[0] < extent[2] and extent[1] < extent[3]):
-        raise UserError("EXTENT is no rectangle.", "Give [xmin, ymin, xmax, ymax] with the smaller values first.")
-
-
-def _absolute(path: str, output: bool) -> str:
-    return os.path.abspath(path) if output or os.path.exists(path) else path
-
-
-def _same_file_key(path: str) -> str:
-    return os.path.normcase(os.path.realpath(path))
-
-
-def _check_input(path: str) -> None:
-    if re.match(r"/vsi|[A-Za-z][A-Za-z0-9_]+:", path) and not os.path.exists(path):
-        return  # GDAL's virtual files and subdatasets (NETCDF:"file":name): only GDAL can tell
-    if not os.path.exists(path):
-        raise UserError(f"'{path}' does not exist.", "Check the path.")
-    if os.path.isfile(path) and os.path.getsize(path) == 0:
-        raise UserError(f"'{path}' is empty (0 bytes).", "Choose another file, or copy it again.")
-
-
-def _check_output(path: str, inputs: Sequence[str]) -> None:
-    sources = {_same_file_key(source) for source in inputs}
-    if _same_file_key(path) in sources:
-        raise UserError(f"The output '{path}' is also an input.", "Write the output to another file.")
-    if _same_file_key(partial_path(path)) in sources:
-        raise UserError(
-            f"The input '{partial_path(path)}' has the name under which the output is written until it is whole.",
-            "Rename the input, or write the output to another file.",
-        )
-    if os.path.isdir(path):
-        raise UserError(f"The output '{path}' is a folder.", "Give the name of a file in it.")
-    folder = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(folder):
-        raise UserError(f"The folder '{folder}' does not exist.", "Create it, or choose another.")
-    if not os.access(folder, os.W_OK):
-        raise UserError(
-            f"The folder '{folder}' cannot be written to.", "Choose another folder, or change its permissions."
-        )
-    if os.path.exists(path):
-        try:
-            os.replace(path, path)  # does nothing, but Windows refuses it while another program has the file open
-        except OSError as error:
-            raise UserError(
-                f"The output '{path}' is in use.", "Remove its layer from QGIS, or give another file name."
-            ) from error

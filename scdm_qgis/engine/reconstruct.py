@@ -19,7 +19,8 @@ from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.reconstruction import SamplingSettings, reconstruct, settings_for
 from scdm_qgis.engine.device import choose_bfloat16, choose_device
 from scdm_qgis.engine.events import EventWriter
-from scdm_qgis.engine.jobs import RgbToHyperspectral, per_stage
+from scdm_qgis.engine.job_values import per_stage
+from scdm_qgis.engine.jobs import RgbToHyperspectral
 from scdm_qgis.engine.progress import Progress
 from scdm_qgis.raster.cube import Cube, fill_invalid, open_cube
 from scdm_qgis.raster.cube_writer import CubeWriter, OutputFormat, choose_nodata

@@ -14,7 +14,7 @@ from scdm_qgis.core.bands import choose_rgb_bands, parse_band_numbers
 from scdm_qgis.core.cascade_header import NodataPolicy, Normalisation
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.training import Batch
-from scdm_qgis.engine.jobs import BandText
+from scdm_qgis.engine.job_values import BandText
 from scdm_qgis.raster.cube import Cube, fill_invalid, open_cube
 
 SMALLEST_HOLD_OUT_PIXELS = 64

@@ -19,8 +19,9 @@ from qgis.core import (
     QgsProcessingParameterString,
 )
 
-from scdm_qgis.core.cascade_header import TRUNCATION_TARGETS, TRUNCATION_THRESHOLDS, read_header
-from scdm_qgis.engine.jobs import SAMPLERS, RgbToHyperspectral, per_stage
+from scdm_qgis.core.cascade_header import SAMPLERS, TRUNCATION_TARGETS, TRUNCATION_THRESHOLDS, read_header
+from scdm_qgis.engine.job_values import per_stage
+from scdm_qgis.engine.jobs import RgbToHyperspectral
 from scdm_qgis.processing.device import DEVICE_HELP, PRECISION_HELP, device_parameter, precision_parameter
 from scdm_qgis.processing.groups import RECONSTRUCTION
 from scdm_qgis.processing.job_algorithm import JobAlgorithm

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from scdm_qgis.core.errors import UserError
+from scdm_qgis.engine.job_values import per_stage, read_per_stage, read_wavelengths
 from scdm_qgis.engine.jobs import (
     JOBS,
     AssembleCascade,
@@ -10,9 +11,6 @@ from scdm_qgis.engine.jobs import (
     RgbToHyperspectral,
     SimulateRgb,
     job_from_json,
-    per_stage,
-    read_per_stage,
-    read_wavelengths,
 )
 
 PATHS = {"input": "in.tif", "model": "m.safetensors", "output": "out.tif"}

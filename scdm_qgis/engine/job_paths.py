@@ -1,0 +1,58 @@
+"""The files of a job: made absolute, and checked before the start."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Sequence
+
+from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.whole_file import partial_path
+
+
+def absolute(path: str, output: bool) -> str:
+    """Return a path that holds in any folder; an input that is no file is another of GDAL's names and stays."""
+    return os.path.abspath(path) if output or os.path.exists(path) else path
+
+
+def same_file_key(path: str) -> str:
+    """Return what is equal for two names of the same file."""
+    return os.path.normcase(os.path.realpath(path))
+
+
+def check_input(path: str) -> None:
+    """Raise UserError for an input that is missing or empty."""
+    if re.match(r"/vsi|[A-Za-z][A-Za-z0-9_]+:", path) and not os.path.exists(path):
+        return  # GDAL's virtual files and subdatasets (NETCDF:"file":name): only GDAL can tell
+    if not os.path.exists(path):
+        raise UserError(f"'{path}' does not exist.", "Check the path.")
+    if os.path.isfile(path) and os.path.getsize(path) == 0:
+        raise UserError(f"'{path}' is empty (0 bytes).", "Choose another file, or copy it again.")
+
+
+def check_output(path: str, inputs: Sequence[str]) -> None:
+    """Raise UserError for an output that cannot, or must not, be written."""
+    sources = {same_file_key(source) for source in inputs}
+    if same_file_key(path) in sources:
+        raise UserError(f"The output '{path}' is also an input.", "Write the output to another file.")
+    if same_file_key(partial_path(path)) in sources:
+        raise UserError(
+            f"The input '{partial_path(path)}' has the name under which the output is written until it is whole.",
+            "Rename the input, or write the output to another file.",
+        )
+    if os.path.isdir(path):
+        raise UserError(f"The output '{path}' is a folder.", "Give the name of a file in it.")
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise UserError(f"The folder '{folder}' does not exist.", "Create it, or choose another.")
+    if not os.access(folder, os.W_OK):
+        raise UserError(
+            f"The folder '{folder}' cannot be written to.", "Choose another folder, or change its permissions."
+        )
+    if os.path.exists(path):
+        try:
+            os.replace(path, path)  # does nothing, but Windows refuses it while another program has the file open
+        except OSError as error:
+            raise UserError(
+                f"The output '{path}' is in use.", "Remove its layer from QGIS, or give another file name."
+            ) from error
