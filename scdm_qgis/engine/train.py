@@ -67,9 +67,9 @@ def run(job: TrainCascadeStage, events: EventWriter) -> Dict[str, Any]:
         cubes = [stack.enter_context(open_cube(path)) for path in job.inputs]
         bands = choose_bands(cubes, job.bands, job.rgb_bands)
         policy = output_policy(cubes)
+    check_stage_counts(len(bands.target), job.stages)
     scenes = [load_scene(path, bands, job.validation_fraction, recipe.patch_size) for path in job.inputs]
     normalisation = measure_normalisation(scenes, bands)
-    check_stage_counts(len(bands.target), job.stages)
     recipe = replace(recipe, patch_size=fitting_patch_size(scenes, recipe.patch_size, events))
     header = stage_header(job, recipe, bands)
     patches = ScenePatches(
