@@ -12,7 +12,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from scdm_qgis.core.cascade_header import METADATA_KEY, CascadeHeader, StageHeader, assemble_headers, read_header
+from scdm_qgis.core.context import context_radius
 from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.light import COLOUR_BANDS
 from scdm_qgis.core.residual import Anchor
 from scdm_qgis.core.schedule import Schedule
 from scdm_qgis.core.unet import UNet
@@ -45,17 +47,29 @@ class Stage:
         """Return the noise schedule on the stage's device."""
         return Schedule(self.header.schedule, self.device)
 
-    def condition(self, previous: Optional[Tensor], rgb: Tensor) -> Tensor:
-        """Put together what the network is conditioned on (`Condition`): previous bands, then RGB.
+    def condition(self, previous: Optional[Tensor], rgb: Tensor, context: Tensor) -> Tensor:
+        """Put together what the stage is conditioned on (`Condition`): previous bands, RGB, context maps.
 
         Args:
             previous: output of the stage before (batch, band, row, column), None in stage 1.
             rgb: the RGB image (batch, 3, row, column).
+            context: its context maps at this stage's widths, without bands where the stage has none.
         """
         parts = [previous] if previous is not None and self.header.condition.previous_bands else []
         if self.header.condition.rgb_bands:
             parts.append(rgb)
-        return torch.cat(parts, dim=1)
+        return torch.cat([*parts, context], dim=1)
+
+    def network_condition(self, condition: Tensor) -> Tensor:
+        """Return what the network sees of the condition (batch, band, row, column).
+
+        It is the images alone; in an anchored stage also the colours of the RGB image, while the context
+        maps are the regression's: networks of few scenes learn the scenes from them.
+        """
+        images = condition[:, : self.header.condition.image_count]
+        if self.anchor is None:
+            return images
+        return torch.cat([images, self.anchor.light.colour(self.anchor.rgb(condition))], dim=1)
 
     def to_sample(self, target: Tensor, condition: Tensor) -> Tensor:
         """Turn a normalised target into x_0: itself, or its standardised residual."""
@@ -89,6 +103,11 @@ class Cascade:
 
     header: CascadeHeader
     stages: Tuple[Stage, ...]
+
+    @property
+    def context_radius(self) -> int:
+        """Pixels around a tile that its reconstruction depends on."""
+        return max(context_radius(stage.header.condition.context_sigmas) for stage in self.stages)
 
     def to(self, device: torch.device | str) -> Cascade:
         """Move all stages to a device."""
@@ -128,18 +147,24 @@ class Cascade:
         return cls(header, stages)
 
 
+def make_network(header: StageHeader) -> UNet:
+    """Return an untrained network for a stage."""
+    colours = COLOUR_BANDS if header.prediction == "residual" else 0
+    return UNet(header.network, len(header.bands), header.condition.image_count + colours)
+
+
 def _load_stage(header: StageHeader, tensors: Dict[str, Tensor]) -> Stage:
     prefix = f"stage{header.index}."
     own = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-    network = UNet(header.network, len(header.bands), header.condition.count)
+    network = make_network(header)
     network.load_state_dict({key[len("network.") :]: value for key, value in own.items() if key.startswith("network.")})
     anchor = None
     if header.prediction == "residual":
-        anchor = Anchor(*(own[f"regression.{name}"] for name in ("weight", "bias", "residual_scale")))
-        bands = len(header.bands)
-        shapes = [(bands, header.condition.count), (bands,), (bands,)]
-        if [tuple(tensor.shape) for tensor in anchor.tensors().values()] != shapes:
-            raise ValueError("regression of another shape")
+        regression = {key[len("regression.") :]: value for key, value in own.items() if key.startswith("regression.")}
+        condition = header.condition
+        anchor = Anchor.from_tensors(
+            regression, len(header.bands), condition.count, rgb_first=len(condition.previous_bands)
+        )
     return Stage(header, network.eval(), anchor)
 
 

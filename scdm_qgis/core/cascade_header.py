@@ -21,6 +21,7 @@ METADATA_KEY = "scdm"
 SAMPLERS = ("ddpm", "ddim")
 MOST_STAGES = 10
 LARGEST_PATCH_SIZE = 4096
+LARGEST_CONTEXT_SIGMA = 64.0
 TRUNCATION_TARGETS = ("state", "noise")
 TRUNCATION_THRESHOLDS = ("schedule", "sample")
 _LARGEST_HEADER_BYTES = 100_000_000
@@ -92,28 +93,40 @@ class Truncation:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a stage is conditioned on: the previous stage's bands, then the RGB image's.
+    """What a stage is conditioned on: the previous stage's bands, the RGB image's, and its context maps.
 
     Args:
         previous_bands: 1-based source numbers of the previous stage's bands; empty in stage 1.
         rgb_bands: source numbers of red, green, blue where the stage sees the RGB image, else empty;
             0 where the image's bands are none of the source's.
+        context_sigmas: widths of the context maps in pixels (`context.context_maps`), three bands each;
+            the regression under an anchored stage sees them, the network does not.
     """
 
     previous_bands: Tuple[int, ...]
     rgb_bands: Tuple[int, ...]
+    context_sigmas: Tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.count == 0 or len(self.rgb_bands) not in (0, 3):
+        if self.image_count == 0 or len(self.rgb_bands) not in (0, 3):
             raise UserError(
                 "A stage is conditioned on the stage before, on three RGB bands, or on both.",
                 "Train the stage again; an imported first stage needs condition_bands 3.",
             )
+        if any(not 0 < sigma <= LARGEST_CONTEXT_SIGMA for sigma in self.context_sigmas) or (
+            self.context_sigmas and not self.rgb_bands
+        ):
+            raise UserError("The widths of the stage's context maps are impossible.", "Train the stage again.")
+
+    @property
+    def image_count(self) -> int:
+        """Number of condition bands without the context maps, which come last."""
+        return len(self.previous_bands) + len(self.rgb_bands)
 
     @property
     def count(self) -> int:
-        """Number of condition bands the network sees."""
-        return len(self.previous_bands) + len(self.rgb_bands)
+        """Number of all condition bands."""
+        return self.image_count + 3 * len(self.context_sigmas)
 
 
 @dataclass(frozen=True)
@@ -202,6 +215,7 @@ class StageHeader:
             condition=Condition(
                 tuple(int(band) for band in condition["previous_bands"]),
                 tuple(int(band) for band in condition["rgb_bands"]),
+                tuple(float(sigma) for sigma in condition.get("context_sigmas", ())),
             ),
             network=NetworkConfig.from_json(values["network"]),
             patch_size=int(values["patch_size"]),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def prediction_loss(predicted: Tensor, target: Tensor, valid: Tensor, kind: str) -> Tensor:
+def prediction_loss(
+    predicted: Tensor, target: Tensor, valid: Tensor, kind: str, weights: Optional[Tensor] = None
+) -> Tensor:
     """Return the mean squared (`mse`, eq. 13) or absolute (`l1`, released code) error.
 
     Args:
@@ -14,9 +18,12 @@ def prediction_loss(predicted: Tensor, target: Tensor, valid: Tensor, kind: str)
         target: what it should be, like `predicted`.
         valid: 1 where a pixel counts, 0 elsewhere (batch, 1, row, column).
         kind: `mse` or `l1`.
+        weights: how much each value counts, like `predicted`; None counts all alike.
     """
     error = predicted - target
     error = error.abs() if kind == "l1" else error.square()
+    if weights is not None:
+        error = error * weights
     return (error * valid).sum() / (valid.sum() * error.shape[1]).clamp(min=1)
 
 

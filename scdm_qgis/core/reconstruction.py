@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scdm_qgis.core.cascade import Cascade, Stage
 from scdm_qgis.core.cascade_header import SAMPLERS, StageHeader, Truncation
+from scdm_qgis.core.context import context_maps
 from scdm_qgis.core.denoiser import make_denoiser
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.guidance import GuidedDenoiser
@@ -89,6 +90,7 @@ def settings_for(
 def reconstruct(
     cascade: Cascade,
     rgb: Tensor,
+    valid: Tensor,
     settings: Sequence[SamplingSettings],
     seed: int,
     draw: int,
@@ -100,7 +102,9 @@ def reconstruct(
 
     Args:
         cascade: the stages, on the device to use.
-        rgb: normalised RGB tiles (tile, 3, row, column) on that device.
+        rgb: normalised RGB tiles on that device with a margin of `cascade.context_radius` pixels on every
+            side (tile, 3, margin + row + margin, margin + column + margin).
+        valid: 1 where a pixel of `rgb` counts, 0 elsewhere, as outside the raster (tile, 1, as `rgb`).
         settings: one a stage.
         seed: of the noise.
         draw: 0-based number of the draw; it selects the noise.
@@ -109,14 +113,16 @@ def reconstruct(
         after_step: called after every sampling step.
 
     Returns:
-        The output of every stage, normalised (tile, band, row, column).
+        The output of every stage, normalised (tile, band, row, column), without the margin.
     """
+    margin = cascade.context_radius
+    height, width = (side - 2 * margin for side in rgb.shape[-2:])
+    inner = (..., slice(margin, margin + height), slice(margin, margin + width))
     outputs: List[Tensor] = []
     for stage, chosen in zip(cascade.stages, settings):
-        condition = stage.condition(outputs[-1] if outputs else None, rgb)
-        noise = PlacedNoise(
-            seed, stage.header.index, draw, origins, len(stage.header.bands), rgb.shape[-2], rgb.shape[-1], rgb.device
-        )
+        context = context_maps(rgb, valid, stage.header.condition.context_sigmas)[inner]
+        condition = stage.condition(outputs[-1] if outputs else None, rgb[inner], context)
+        noise = PlacedNoise(seed, stage.header.index, draw, origins, len(stage.header.bands), height, width, rgb.device)
         outputs.append(sample_stage(stage, condition, chosen, noise, bfloat16, after_step))
     return outputs
 
@@ -131,21 +137,30 @@ def sample_stage(
 ) -> Tensor:
     """Run one stage on its condition and return its bands, normalised (tile, band, row, column).
 
+    What an anchored stage's network says is calibrated (`Anchor.calibrated`).
+
     Args:
         noise: noise by timestep and for the start; it is not asked where nothing is drawn.
     """
     schedule = stage.schedule()
     guided = GuidedDenoiser(make_denoiser(stage.header.prediction, stage.network, schedule), settings.guidance_weight)
     denoiser = TruncatedDenoiser(guided, settings.truncation, schedule, stage.header.second_moment)
+    nothing = condition.new_zeros(len(condition), len(stage.header.bands), *condition.shape[-2:])
     if settings.draw:
         if noise is None:
             raise ValueError("drawing needs noise")
         start = noise(START)
     else:
-        start = condition.new_zeros(len(condition), len(stage.header.bands), *condition.shape[-2:])
+        start = nothing
+    seen = stage.network_condition(condition)
     with torch.autocast(condition.device.type, dtype=torch.bfloat16, enabled=bfloat16):
         if settings.sampler == "ddpm" and noise is not None:
-            x_0 = sample_ddpm(denoiser, schedule, condition, start, noise, after_step)
+            x_0 = sample_ddpm(denoiser, schedule, seen, start, noise, after_step)
         else:
-            x_0 = sample_ddim(denoiser, schedule, condition, start, settings.steps, after_step)
+            x_0 = sample_ddim(denoiser, schedule, seen, start, settings.steps, after_step)
+        if stage.anchor is not None and settings.draw:
+            mean = sample_ddim(denoiser, schedule, seen, nothing, 1, lambda: None)
+            x_0 = stage.anchor.calibrated(mean, x_0)
+        elif stage.anchor is not None:
+            x_0 = stage.anchor.calibrated(x_0)
     return stage.from_sample(x_0, condition)

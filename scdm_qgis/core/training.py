@@ -1,12 +1,17 @@
-"""Training one stage (algorithm 1)."""
+"""Training one stage (algorithm 1).
+
+Everything random in an iteration follows from the seed and the iteration's number, so a training that is
+taken up again, or shared by several processes, draws what it would have drawn anyway.
+"""
 
 from __future__ import annotations
 
 import math
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Callable, List, Protocol, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Tuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,12 +19,18 @@ from scdm_qgis.core.cascade import Stage
 from scdm_qgis.core.denoiser import make_denoiser, network_output
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.losses import prediction_loss, spectral_angle_loss
+from scdm_qgis.core.processes import Processes
 from scdm_qgis.core.schedule import Schedule
 from scdm_qgis.core.unet import UNet
 
 WARM_UP_ITERATIONS = 50
 """Iterations over which the step size of a cosine decay first grows."""
 
+READINGS = 200
+"""How often the loss is read from the device in all: each reading waits for it."""
+
+PATIENCE = 3
+"""Judgements without improvement after which an early stop is due."""
 
 DIVERGED = UserError(
     "Training diverged: the loss is no longer a number.", "Lower LEARNING_RATE to a tenth of what it was."
@@ -35,6 +46,8 @@ class TrainingSettings:
         mean_share: share of samples trained at the state the posterior mean is estimated from, x_T = 0,
             which noise alone never reaches; 0 for noise prediction, which has no such estimate.
         sam_weight: lambda of the spectral-angle loss (eq. 15).
+        validations: how often, evenly spread, the averaged weights are judged where they can be.
+        early_stop: whether to stop once `PATIENCE` judgements in a row were no better than the best.
         bfloat16: let the network compute in bfloat16.
     """
 
@@ -50,6 +63,8 @@ class TrainingSettings:
     ema_start: int
     seed: int
     bfloat16: bool
+    validations: int = 10
+    early_stop: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,9 +85,26 @@ class Batch:
 class Patches(Protocol):
     """Where training patches come from."""
 
-    def __call__(self, count: int) -> Batch:
-        """Return `count` patches on the training device."""
+    def __call__(self, iteration: int, count: int, part: slice) -> Batch:
+        """Return the given part of the `count` patches of an iteration, on the training device."""
         ...
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What an iteration draws at random for each of its samples.
+
+    Args:
+        t: timesteps (batch,).
+        eps: noise (batch, band, row, column); zero where the sample starts from x_T = 0.
+        noisy: 1, or 0 where the sample starts from x_T = 0 (batch, 1, 1, 1).
+        keep: 1, or 0 where the condition is emptied (batch, 1, 1, 1).
+    """
+
+    t: Tensor
+    eps: Tensor
+    noisy: Tensor
+    keep: Tensor
 
 
 class MovingAverage:
@@ -86,65 +118,208 @@ class MovingAverage:
         self.network = deepcopy(network).eval().requires_grad_(False)
         self._decay = decay
         self._start = start
-        self._updates = 0
+        self.updates = 0
 
     @torch.no_grad()
     def update(self, network: UNet) -> None:
         """Take in the network's present weights."""
-        since_start = self._updates - self._start
-        self._updates += 1
+        since_start = self.updates - self._start
+        self.updates += 1
         decay = min(self._decay, (1 + since_start) / (10 + since_start)) if since_start >= 0 else 0.0
         averages: List[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(averages, list(network.parameters()), 1 - decay)
 
 
-def train(
-    stage: Stage, patches: Patches, settings: TrainingSettings, after_iteration: Callable[[int, float], None]
-) -> Tuple[UNet, List[Tuple[int, float]]]:
-    """Train a stage's network in place.
-
-    The loss is read from the device about two hundred times in all, as each reading waits for it.
+class Training:
+    """A training under way: the network, its average, its optimiser, and how far it has come.
 
     Args:
-        stage: the stage, its network on the training device.
-        patches: gives the patches.
+        stage: the stage, its network on the training device; the network is trained in place.
         settings: how to train.
-        after_iteration: called with the iterations done and the loss last read, NaN before the first.
+    """
 
-    Returns:
-        The network with averaged weights, and (iteration, mean loss since the reading before) pairs.
+    def __init__(self, stage: Stage, settings: TrainingSettings) -> None:
+        self.stage, self.settings = stage, settings
+        self.iteration = 0
+        self.losses: List[Tuple[int, float]] = []
+        self.judgements: List[Tuple[int, float, float]] = []
+        self.average = MovingAverage(stage.network, settings.ema_decay, settings.ema_start)
+        self.processes = Processes()
+        self._network = stage.network.train()
+        self._parameters = list(self._network.parameters())
+        self._schedule = stage.schedule()
+        fused = stage.device.type in ("cpu", "cuda")
+        self._optimiser = torch.optim.Adam(self._parameters, lr=settings.learning_rate, fused=fused)
+        self._best: Optional[Dict[str, Tensor]] = None
+        self._sum = torch.zeros((), device=stage.device)
+
+    @property
+    def last_loss(self) -> float:
+        """The loss last read from the device, NaN before the first reading."""
+        return self.losses[-1][1] if self.losses else math.nan
+
+    @property
+    def best_judgement(self) -> float:
+        """The lowest RMSE so far."""
+        return min((rmse for _, rmse, _ in self.judgements), default=math.inf)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        if self.iteration >= self.settings.iterations:
+            return True
+        if not self.settings.early_stop or len(self.judgements) <= PATIENCE:
+            return False
+        return min(rmse for _, rmse, _ in self.judgements[-PATIENCE:]) > self.best_judgement
+
+    @property
+    def judgement_due(self) -> bool:
+        """Whether the averaged weights are to be judged after this iteration."""
+        every = max(1, self.settings.iterations // max(1, self.settings.validations))
+        return self.iteration % every == 0 or self.iteration == self.settings.iterations
+
+    def step(self, patches: Patches) -> None:
+        """Do one iteration.
+
+        Raises:
+            UserError: the loss is no longer a number.
+        """
+        settings, processes = self.settings, self.processes
+        count, part = settings.batch_size * processes.count, processes.share(settings.batch_size)
+        batch = patches(self.iteration, count, part)
+        shape = (count, *batch.target.shape[1:])
+        draws = draw(self._schedule, shape, part, self.iteration, settings, batch.target.device)
+        torch.manual_seed(iteration_seed(settings.seed, self.iteration, processes.rank))  # dropout
+        loss = stage_loss(self.stage, self._schedule, batch, draws, settings)
+        # Every process's loss is a mean over its own valid pixels; weighted, they add up to the mean over all.
+        valid = batch.valid.sum()
+        loss = loss * (valid / processes.sum(valid).clamp(min=1)) if processes.count > 1 else loss
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        processes.sum_gradients([p.grad for p in self._parameters if p.grad is not None])
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.learning_rate
+        self._optimiser.step()
+        self.average.update(self._network)
+        self._sum += loss.detach()
+        self.iteration += 1
+        every = max(1, settings.iterations // READINGS)
+        if self.iteration % every == 0 or self.iteration == settings.iterations:
+            self._read_loss()
+
+    @property
+    def learning_rate(self) -> float:
+        """The step size of the iteration that comes next."""
+        return self.settings.learning_rate * _step_size(self.iteration, self.settings)
+
+    def _read_loss(self) -> None:
+        since = self.losses[-1][0] if self.losses else 0
+        loss = float(self.processes.sum(self._sum)) / (self.iteration - since)
+        if not math.isfinite(loss):
+            raise DIVERGED
+        self.losses.append((self.iteration, loss))
+        self._sum.zero_()
+
+    def judge(self, rmse: float, sam: float) -> None:
+        """Take note of how good the averaged weights are, and keep those of the lowest RMSE."""
+        if rmse < self.best_judgement:
+            self._best = {key: value.clone() for key, value in self.average.network.state_dict().items()}
+        self.judgements.append((self.iteration, rmse, sam))
+
+    def result(self) -> UNet:
+        """Return the network with the averaged weights that were judged best, or the last where none were.
+
+        Raises:
+            UserError: the weights are no numbers.
+        """
+        if self._best is not None:
+            self.average.network.load_state_dict(self._best)
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.average.network.parameters()):
+            raise DIVERGED
+        return self.average.network
+
+    def tensors(self) -> Dict[str, Tensor]:
+        """Return all tensors needed to go on, by name."""
+        parts = {
+            "network": self._network.state_dict(),
+            "average": self.average.network.state_dict(),
+            "best": self._best or {},
+            "first_moment": self._moments("exp_avg"),
+            "second_moment": self._moments("exp_avg_sq"),
+            "loss": {"sum": self._sum},
+        }
+        return {
+            f"{part}.{key}": value.detach().contiguous().cpu()
+            for part, tensors in parts.items()
+            for key, value in tensors.items()
+        }
+
+    def _moments(self, kind: str) -> Dict[str, Tensor]:
+        state = self._optimiser.state
+        names = (name for name, _ in self._network.named_parameters())
+        return {name: state[p][kind] for name, p in zip(names, self._parameters) if p in state}
+
+    def values(self) -> Dict[str, Any]:
+        """Return all else that is needed to go on, as JSON values."""
+        return {
+            "iteration": self.iteration,
+            "losses": self.losses,
+            "judgements": self.judgements,
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from where `tensors` and `values` were taken.
+
+        Raises:
+            KeyError, RuntimeError: they are those of another training.
+        """
+
+        def part(name: str) -> Dict[str, Tensor]:
+            prefix = f"{name}."
+            return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+        self._network.load_state_dict(part("network"))
+        self.average.network.load_state_dict(part("average"))
+        self.average.updates = self.iteration = int(values["iteration"])
+        best = {key: value.to(self.stage.device) for key, value in part("best").items()}
+        self._best = best or None
+        self._sum.copy_(tensors["loss.sum"])
+        first, second = part("first_moment"), part("second_moment")
+        step = torch.tensor(float(self.iteration))
+        state = {
+            index: {"step": step.clone(), "exp_avg": first[name], "exp_avg_sq": second[name]}
+            for index, (name, _) in enumerate(self._network.named_parameters())
+            if name in first
+        }
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": state, "param_groups": groups})
+        self.losses = [(int(iteration), float(loss)) for iteration, loss in values["losses"]]
+        self.judgements = [(int(iteration), float(rmse), float(sam)) for iteration, rmse, sam in values["judgements"]]
+
+
+def train(
+    training: Training,
+    patches: Patches,
+    after_iteration: Callable[[Training], None],
+    judge: Optional[Callable[[UNet], Tuple[float, float]]] = None,
+) -> UNet:
+    """Train until done and return the network with the best averaged weights.
+
+    Args:
+        training: a new training, or one taken up again.
+        patches: gives the patches.
+        after_iteration: called after every iteration.
+        judge: returns a network's RMSE and SAM on unseen pixels; without it the last weights are kept.
 
     Raises:
         UserError: the loss is no longer a number.
     """
-    torch.manual_seed(settings.seed)
-    network, schedule = stage.network.train(), stage.schedule()
-    average = MovingAverage(network, settings.ema_decay, settings.ema_start)
-    optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda done: _step_size(done, settings))
-    read_every = max(1, settings.iterations // 200)
-    history: List[Tuple[int, float]] = []
-    total = torch.zeros((), device=stage.device)
-    mean_loss, last_read = math.nan, 0
-    for iteration in range(1, settings.iterations + 1):
-        loss = stage_loss(stage, schedule, patches(settings.batch_size), settings)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        scheduler.step()
-        average.update(network)
-        total += loss.detach()
-        if iteration % read_every == 0 or iteration == settings.iterations:
-            mean_loss = float(total) / (iteration - last_read)
-            if not math.isfinite(mean_loss):
-                raise DIVERGED
-            history.append((iteration, mean_loss))
-            total.zero_()
-            last_read = iteration
-        after_iteration(iteration, mean_loss)
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in average.network.parameters()):
-        raise DIVERGED
-    return average.network, history
+    while not training.done:
+        training.step(patches)
+        if judge is not None and training.judgement_due:
+            training.judge(*judge(training.average.network))
+        after_iteration(training)
+    return training.result()
 
 
 def _step_size(done: int, settings: TrainingSettings) -> float:
@@ -154,40 +329,71 @@ def _step_size(done: int, settings: TrainingSettings) -> float:
     return min((done + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * done / settings.iterations)))
 
 
-def stage_loss(stage: Stage, schedule: Schedule, batch: Batch, settings: TrainingSettings) -> Tensor:
+def iteration_seed(*numbers: int) -> int:
+    """Return a seed that follows from a training's seed, an iteration's number and what else is given."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
+
+
+def draw(
+    schedule: Schedule,
+    shape: Tuple[int, ...],
+    part: slice,
+    iteration: int,
+    settings: TrainingSettings,
+    device: torch.device,
+) -> Draws:
+    """Draw what an iteration needs, for a part of its samples.
+
+    Args:
+        schedule: the noise schedule.
+        shape: of all the iteration's samples (batch, band, row, column).
+        part: which of the samples are wanted; the others are drawn and dropped, so that every process
+            of a training has its part of the same draws.
+        iteration: number of the iteration.
+        settings: seed and shares.
+        device: where the draws go.
+    """
+    random = torch.Generator(device).manual_seed(iteration_seed(settings.seed, iteration))
+    count = shape[0]
+    t = torch.randint(schedule.timesteps, (count,), device=device, generator=random)
+    from_zero = torch.rand(count, device=device, generator=random) < settings.mean_share
+    keep = torch.rand(count, 1, 1, 1, device=device, generator=random) >= settings.p_unconditional
+    eps = torch.randn(shape, device=device, generator=random)
+    t = torch.where(from_zero, schedule.timesteps - 1, t)
+    noisy = (~from_zero).float().reshape(-1, 1, 1, 1)
+    return Draws(t[part], (eps * noisy)[part], noisy[part], keep.float()[part])
+
+
+def stage_loss(stage: Stage, schedule: Schedule, batch: Batch, draws: Draws, settings: TrainingSettings) -> Tensor:
     """Return prediction loss + lambda * spectral-angle loss (eq. 15) at random timesteps.
 
     Args:
         stage: the stage, its network on the device of `batch`.
         schedule: its noise schedule.
         batch: patches.
-        settings: weights of the losses, share of empty conditions.
+        draws: timesteps and noise.
+        settings: weights of the losses.
 
-    Where a regression lies under the network, the angle is that of the whole spectrum: a residual has
-    no direction of its own.
+    Where a regression lies under the network, the angle is that of the whole spectrum, since a residual
+    has no direction of its own, and errors count as in data units, which standardised residuals hide.
     """
     x_0 = stage.to_sample(batch.target, batch.condition)
-    count = len(x_0)
-    t = torch.randint(schedule.timesteps, (count,), device=x_0.device)
-    eps = torch.randn_like(x_0)
-    from_zero = torch.rand(count, device=x_0.device) < settings.mean_share
-    t = torch.where(from_zero, schedule.timesteps - 1, t)
-    noisy = (~from_zero).to(x_0.dtype).reshape(-1, 1, 1, 1)
-    eps = eps * noisy
-    keep = (torch.rand(count, 1, 1, 1, device=x_0.device) >= settings.p_unconditional).to(x_0.dtype)
 
     def network(x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=settings.bfloat16):
             return stage.network(x_t, t, condition)
 
     kind = stage.header.prediction
-    denoiser = make_denoiser(kind, network, schedule)
-    prediction = denoiser(schedule.add_noise(x_0, t, eps) * noisy, t, batch.condition * keep)
+    x_t = schedule.add_noise(x_0, draws.t, draws.eps) * draws.noisy
+    prediction = make_denoiser(kind, network, schedule)(
+        x_t, draws.t, stage.network_condition(batch.condition) * draws.keep
+    )
     loss = prediction_loss(
-        network_output(kind, prediction.x_0, t, prediction.eps, schedule),
-        network_output(kind, x_0, t, eps, schedule),
+        network_output(kind, prediction.x_0, draws.t, prediction.eps, schedule),
+        network_output(kind, x_0, draws.t, draws.eps, schedule),
         batch.valid,
         settings.loss,
+        None if stage.anchor is None else stage.anchor.error_weights(batch.condition),
     )
     if settings.sam_weight == 0:
         return loss

@@ -13,6 +13,11 @@ def partial_path(path: str) -> str:
     return f"{root}.part{extension}"
 
 
+def checkpoint_path(path: str) -> str:
+    """Return the name under which an unfinished training that will write `path` is kept."""
+    return f"{path}.checkpoint"
+
+
 def remove_partial(path: str) -> None:
     """Remove what an interrupted write of `path` left, with GDAL's sidecar files."""
     partial = partial_path(path)

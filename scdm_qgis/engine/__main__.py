@@ -78,8 +78,12 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 
 def _take_over_stdout() -> TextIO:
-    """Keep standard output for events; point it at standard error for everybody else."""
-    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    """Keep standard output for events; point it at standard error for everybody else.
+
+    Of several processes that train together, the first alone reports.
+    """
+    first = os.environ.get("RANK", "0") == "0"
+    stream = os.fdopen(os.dup(1) if first else os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
     os.dup2(2, 1)
     return stream
 

@@ -17,6 +17,6 @@ def run(job: AssembleCascade, events: EventWriter) -> Dict[str, Any]:
         cascade.save(partial)
     for stage in cascade.header.stages:
         events.info(
-            f"Stage {stage.index} of {stage.of}: {stage.condition.count} bands in, {len(stage.bands)} bands out."
+            f"Stage {stage.index} of {stage.of}: {stage.condition.image_count} bands in, {len(stage.bands)} bands out."
         )
     return {"OUTPUT": job.output}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 
 from scdm_qgis.core.errors import UserError
+
+WORTHWHILE_SPEED_UP = 1.2
+"""bfloat16 costs digits, so it must be this much faster; well above what timings vary by."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -34,9 +39,27 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_bfloat16(precision: str, device: torch.device) -> bool:
-    """Return whether the network computes in bfloat16; `auto` does so where the device has units for it."""
+    """Return whether the network computes in bfloat16; `auto` does so where the device is faster at it.
+
+    Processors that have instructions for it may still be slower with them, so a processor is asked by
+    timing a convolution.
+    """
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    if device.type != "cpu" or not torch.cpu._is_avx512_bf16_supported():
+        return False
+    return _convolution_seconds(torch.float32) > WORTHWHILE_SPEED_UP * _convolution_seconds(torch.bfloat16)
+
+
+@torch.inference_mode()
+def _convolution_seconds(dtype: torch.dtype) -> float:
+    """Return the shortest of several times a convolution like the networks' takes."""
+    layer = torch.nn.Conv2d(64, 64, 3, padding=1, dtype=dtype)
+    features, seconds = torch.zeros(8, 64, 32, 32, dtype=dtype), []
+    for _ in range(6):
+        started = time.perf_counter()
+        layer(features)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)

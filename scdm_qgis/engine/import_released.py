@@ -44,7 +44,7 @@ def run(job: ImportReleasedCheckpoint, events: EventWriter) -> Dict[str, Any]:
     """Write the stage file; raises UserError where checkpoint and configuration do not fit."""
     config = _read_config(job.config, events)
     header = _stage_header(config)
-    network = UNet(header.network, len(header.bands), header.condition.count).eval()
+    network = UNet(header.network, len(header.bands), header.condition.image_count).eval()
     load_released_weights(network, read_released_weights(job.input, job.weights))
     cascade_header = CascadeHeader(
         stages=(header,),

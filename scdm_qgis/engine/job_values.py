@@ -119,6 +119,12 @@ def check_bands(name: str, bands: Any) -> None:
         raise UserError(f"{name} is not a list of bands.", "Write band numbers such as 1-40,45.")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Raise UserError unless a value is true or false."""
+    if not isinstance(value, bool):
+        raise UserError(f"{name} must be true or false, not '{value}'.", f"Correct {name}.")
+
+
 def check_text(name: str, text: Any) -> None:
     """Raise UserError unless a value is None or a text."""
     if text is not None and not isinstance(text, str):

@@ -21,6 +21,7 @@ from scdm_qgis.engine.job_values import (
     check_choice,
     check_device,
     check_extent,
+    check_flag,
     check_number,
     check_seed,
     check_text,
@@ -175,10 +176,14 @@ class TrainCascadeStage(Job):
     device: str = "auto"
     precision: str = "auto"
     seed: int = 0
+    early_stop: bool = False
+    resume: bool = False
     report: Optional[str] = None
 
     def __post_init__(self) -> None:
         _check_path_texts(self)
+        check_flag("EARLY_STOP", self.early_stop)
+        check_flag("RESUME", self.resume)
         check_bands("RGB_BANDS", self.rgb_bands)
         check_bands("BANDS", self.bands)
         if not self.inputs:

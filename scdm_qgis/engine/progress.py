@@ -32,6 +32,11 @@ class Progress:
         self._started = time.monotonic()
         self._reported = -SMALLEST_INTERVAL_S
 
+    def say(self, message: str) -> None:
+        """Report what is being done now that no unit of work counts."""
+        share = min(self._done / self._total, 1.0) if self._total > 0 else 1.0
+        self._events.progress(self._first + share * (self._last - self._first), message)
+
     def advance(self, units: float, message: str) -> None:
         """Report that `units` more are done."""
         self._done += units

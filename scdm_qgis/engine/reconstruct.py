@@ -163,13 +163,19 @@ class _TileReconstructor:
         """Sampling steps a tile takes, over all stages and draws."""
         return self.draws * sum(settings.steps for settings in self.settings)
 
+    @property
+    def margin(self) -> int:
+        """Pixels around a tile that its reconstruction depends on."""
+        return self._cascade.context_radius
+
     def __call__(
-        self, rgb: np.ndarray, origins: List[Tuple[int, int]], progress: Progress
+        self, rgb: np.ndarray, valid: np.ndarray, origins: List[Tuple[int, int]], progress: Progress
     ) -> Tuple[List[np.ndarray], np.ndarray]:
         """Reconstruct tiles of one size.
 
         Args:
-            rgb: (tile, 3, row, column) in data units.
+            rgb: with `margin` on every side (tile, 3, row, column) in data units.
+            valid: pixels of `rgb` that count (tile, row, column).
             origins: (row, column) of each tile in the raster.
             progress: told of every step.
 
@@ -178,7 +184,7 @@ class _TileReconstructor:
             each (tile, band, row, column) in data units.
         """
         try:
-            return self._draw_all(rgb, origins, progress)
+            return self._draw_all(rgb, valid, origins, progress)
         except torch.OutOfMemoryError as error:
             if len(rgb) == 1:
                 raise UserError(
@@ -191,25 +197,27 @@ class _TileReconstructor:
             f"Set BATCH_SIZE to {self.batch_size} to start there."
         )
         half = self.batch_size
-        first, first_deviation = self(rgb[:half], origins[:half], progress)
-        second, second_deviation = self(rgb[half:], origins[half:], progress)
+        first, first_deviation = self(rgb[:half], valid[:half], origins[:half], progress)
+        second, second_deviation = self(rgb[half:], valid[half:], origins[half:], progress)
         return (
             [np.concatenate(pair) for pair in zip(first, second)],
             np.concatenate([first_deviation, second_deviation]),
         )
 
     def _draw_all(
-        self, rgb: np.ndarray, origins: List[Tuple[int, int]], progress: Progress
+        self, rgb: np.ndarray, valid: np.ndarray, origins: List[Tuple[int, int]], progress: Progress
     ) -> Tuple[List[np.ndarray], np.ndarray]:
         normalisation = self.header.normalisation
         tiles = torch.from_numpy((rgb - np.float32(normalisation.offset)) / np.float32(normalisation.scale))
         tiles = tiles.to(self._device)
+        counting = torch.from_numpy(valid[:, None].astype(np.float32)).to(self._device)
         means: List[torch.Tensor] = []
         squares = torch.zeros(())
         for draw in range(self.draws):
             outputs = reconstruct(
                 self._cascade,
                 tiles,
+                counting,
                 self.settings,
                 self._seed,
                 draw,
@@ -253,9 +261,9 @@ def _reconstruct_raster(
     with ExitStack() as stack:
         products = _open_products(job, cube, tiling, tiles, stack)
         for row in rows:
-            for batch, rgb in _filled_batches(cube, tiling, row, tiles, progress):
+            for batch, rgb, valid in _filled_batches(cube, tiling, row, tiles, progress):
                 any_valid = True
-                means, deviation = tiles(rgb, [(tile.row, tile.column) for tile in batch], progress)
+                means, deviation = tiles(rgb, valid, [(tile.row, tile.column) for tile in batch], progress)
                 for product in products:
                     values = deviation if product.stage_number is None else means[product.stage_number]
                     for tile, tile_values in zip(batch, values):
@@ -304,7 +312,7 @@ def _open_products(
     for path, number, dtype, nodata in wanted:
         stage = header.stages[last if number is None else number]
         writer = stack.enter_context(CubeWriter(path, _output_format(cube, tiling.window, stage, dtype, nodata, tags)))
-        emit = _masked_writer(cube, tiling, writer)
+        emit = _masked_writer(cube, tiling, stage, number is None, writer)
         blender = StripBlender(tiling.lattice, tiling.window, len(stage.bands), emit)
         products.append(_Product(stage, number, writer, blender))
     return products
@@ -328,12 +336,20 @@ def _output_format(
     )
 
 
-def _masked_writer(cube: Cube, tiling: _Tiling, writer: CubeWriter) -> Any:
-    """Return a function that writes strips with the mask of the input's RGB bands."""
+def _masked_writer(cube: Cube, tiling: _Tiling, stage: StageHeader, uncertain: bool, writer: CubeWriter) -> Any:
+    """Return a function that writes strips with the mask of the input's RGB bands.
+
+    Bands that an anchored model both sees and predicts are the input's own, exactly; nothing about them
+    is uncertain.
+    """
     top, left, _, width = tiling.window
+    known = enumerate(stage.condition.rgb_bands) if stage.prediction == "residual" else ()
+    copied = [(colour, stage.bands.index(band)) for colour, band in known if band in stage.bands]
 
     def write(row: int, values: np.ndarray) -> None:
-        _, valid = cube.read(tiling.rgb_bands, row=row, column=left, height=values.shape[1], width=width)
+        rgb, valid = cube.read(tiling.rgb_bands, row=row, column=left, height=values.shape[1], width=width)
+        for colour, index in copied:
+            values[index] = 0 if uncertain else np.where(valid, rgb[colour], 0)
         writer.write_rows(row - top, values, valid)
 
     return write
@@ -341,22 +357,43 @@ def _masked_writer(cube: Cube, tiling: _Tiling, writer: CubeWriter) -> Any:
 
 def _filled_batches(
     cube: Cube, tiling: _Tiling, row: List[Tile], tiles: _TileReconstructor, progress: Progress
-) -> Iterator[Tuple[List[Tile], np.ndarray]]:
-    """Yield batches of neighbouring tiles of one size, with nodata pixels filled; empty tiles are skipped."""
+) -> Iterator[Tuple[List[Tile], np.ndarray, np.ndarray]]:
+    """Yield neighbouring tiles of one size with their RGB and validity, margins included.
+
+    Nodata pixels are filled; tiles without valid pixels are skipped.
+    """
     batch: List[Tile] = []
     values: List[np.ndarray] = []
+    masks: List[np.ndarray] = []
+    margin = tiles.margin
     for tile in row:
-        rgb, valid = cube.read(tiling.rgb_bands, tile.row, tile.column, tile.height, tile.width)
-        if not valid.any():
+        rgb, valid = _read_with_margin(cube, tiling.rgb_bands, tile, margin)
+        if not valid[margin : margin + tile.height, margin : margin + tile.width].any():
             progress.advance(tiles.steps_per_tile, "Reconstructing")
             continue
         if batch and (len(batch) >= tiles.batch_size or values[-1].shape != rgb.shape):
-            yield batch, np.stack(values)
-            batch, values = [], []
+            yield batch, np.stack(values), np.stack(masks)
+            batch, values, masks = [], [], []
         batch.append(tile)
         values.append(fill_invalid(rgb, valid))
+        masks.append(valid)
     if batch:
-        yield batch, np.stack(values)
+        yield batch, np.stack(values), np.stack(masks)
+
+
+def _read_with_margin(cube: Cube, bands: Sequence[int], tile: Tile, margin: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Return a tile's values (band, row, column) and validity (row, column), grown by a margin on every side.
+
+    What lies outside the raster is invalid.
+    """
+    top, left = max(tile.row - margin, 0), max(tile.column - margin, 0)
+    bottom = min(tile.row + tile.height + margin, cube.height)
+    right = min(tile.column + tile.width + margin, cube.width)
+    values, valid = cube.read(bands, top, left, bottom - top, right - left)
+    before = margin - (tile.row - top), margin - (tile.column - left)
+    after = tile.row + tile.height + margin - bottom, tile.column + tile.width + margin - right
+    outside = list(zip(before, after))
+    return np.pad(values, [(0, 0), *outside]), np.pad(valid, outside)
 
 
 def _log_plan(

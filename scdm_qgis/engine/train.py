@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -21,32 +21,30 @@ from scdm_qgis.core.cascade_header import (
 )
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.presets import PRESETS
+from scdm_qgis.core.processes import Processes
 from scdm_qgis.core.reconstruction import DDIM_STEPS
-from scdm_qgis.core.regression import RidgeMoments
-from scdm_qgis.core.residual import Anchor
-from scdm_qgis.core.training import TrainingSettings, train
-from scdm_qgis.core.unet import UNet
+from scdm_qgis.core.training import Training, TrainingSettings
 from scdm_qgis.core.whole_file import written_whole
+from scdm_qgis.engine.checkpoint import Checkpoint
 from scdm_qgis.engine.device import choose_bfloat16, choose_device
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.jobs import TrainCascadeStage
+from scdm_qgis.engine.process_group import joined_processes
 from scdm_qgis.engine.progress import Progress
+from scdm_qgis.engine.scene_patches import ScenePatches
+from scdm_qgis.engine.stage_trainer import LEFT_OUT_ITERATIONS, StageTrainer
 from scdm_qgis.engine.training_report import render_training_report
 from scdm_qgis.engine.training_scenes import (
     BandChoice,
     Scene,
-    ScenePatches,
     choose_bands,
     load_scene,
     measure_normalisation,
     output_policy,
 )
-from scdm_qgis.engine.validation import NO_HOLD_OUT, Validation, validate
+from scdm_qgis.engine.validation import NO_HOLD_OUT, WORSE_THAN_RIDGE, Validation
 from scdm_qgis.engine.version import CREATED_WITH
 from scdm_qgis.raster.cube import open_cube
-
-RIDGE = 1e-4
-"""Penalty of the regression under an anchored stage, relative to the condition's variance."""
 
 PAPER_GUIDANCE_WEIGHT = 0.5
 """ICMG's s of noise-prediction stages after the first; the paper gives none, 2.5 is its code's upper end."""
@@ -54,13 +52,17 @@ PAPER_GUIDANCE_WEIGHT = 0.5
 MEAN_SHARE = 0.5
 """Share of training samples that teach the posterior mean itself."""
 
-SMALLEST_RESIDUAL_SCALE = 1e-6
-"""Floor of a residual's deviation in normalised units: a band the regression gets exactly has none."""
+CONTEXT_SIGMAS = (1.0, 2.0, 4.0, 8.0)
+"""Widths in pixels of the context maps under an anchored stage."""
 
 
 def run(job: TrainCascadeStage, events: EventWriter) -> Dict[str, Any]:
     """Train the stage; raises UserError for anything the user can put right."""
-    device = choose_device(job.device)
+    with joined_processes(choose_device(job.device)) as device:
+        return _run(job, device, events)
+
+
+def _run(job: TrainCascadeStage, device: torch.device, events: EventWriter) -> Dict[str, Any]:
     recipe = choose_recipe(job)
     events.progress(0, "Reading the scenes")
     with ExitStack() as stack:
@@ -72,44 +74,38 @@ def run(job: TrainCascadeStage, events: EventWriter) -> Dict[str, Any]:
     normalisation = measure_normalisation(scenes, bands)
     recipe = replace(recipe, patch_size=fitting_patch_size(scenes, recipe.patch_size, events))
     header = stage_header(job, recipe, bands)
-    patches = ScenePatches(
-        scenes,
-        header.bands,
-        header.condition.previous_bands + header.condition.rgb_bands,
-        bands.all,
-        normalisation,
-        recipe.patch_size,
-        symmetries=header.prediction == "residual",
-        seed=job.seed,
-        device=device,
-    )
-    _log_plan(job, recipe, header, bands, device, events)
-    anchor = fit_anchor(header, patches)
-    stage = build_stage(header, anchor, job.seed).to(device)
     settings = training_settings(job, recipe, choose_bfloat16(job.precision, device))
-    network, losses = _train(stage, patches, settings, events)
-    stage = replace(stage, network=network)
-    events.progress(97, "Validating on the hold-out")
-    validation = validate(stage, anchor.to(device), patches, normalisation, settings)
+    patches = ScenePatches(header, scenes, bands.all, normalisation, job.seed, device)
+    _log_plan(job, recipe, header, bands, device, events)
+    unseen = job.validation_fraction > 0
+    left_out = unseen and recipe.prediction == "residual" and all(part is None for _, part in patches.splits)
+    work = settings.iterations + (2 * math.ceil(settings.iterations / LEFT_OUT_ITERATIONS) if left_out else 0)
+    trainer = StageTrainer(header, normalisation, settings, device, events, Progress(events, work, 2, 97))
+    checkpoint = Checkpoint(job.output, _fingerprint(job, recipe, header, scenes))
+    stage, training, validation = trainer.train(patches, checkpoint, job.resume)
+    if left_out:
+        stage, validation = trainer.calibrate_by_leaving_out(stage, patches)
     _log_validation(validation, events)
     cascade_header = CascadeHeader(
         stages=(header_with_second_moment(stage, patches),),
         normalisation=normalisation,
         nodata_policy=policy,
-        training=(_provenance(job, recipe, scenes, losses, validation),),
+        training=(_provenance(job, recipe, scenes, training, validation),),
         created_with=CREATED_WITH,
     )
-    with written_whole(job.output) as partial:
-        Cascade(cascade_header, (replace(stage, header=cascade_header.stages[0]),)).save(partial)
-    if job.report is not None:
-        with written_whole(job.report) as partial, open(partial, "w", encoding="utf-8") as file:
-            file.write(render_training_report(job, cascade_header, losses, validation))
+    if training.processes.rank == 0:
+        with written_whole(job.output) as partial:
+            Cascade(cascade_header, (replace(stage, header=cascade_header.stages[0]),)).save(partial)
+        if job.report is not None:
+            with written_whole(job.report) as partial, open(partial, "w", encoding="utf-8") as file:
+                file.write(render_training_report(job, cascade_header, training.losses, validation))
+        checkpoint.remove()
     return {
         "OUTPUT": job.output,
         "REPORT": job.report,
-        "FINAL_LOSS": losses[-1][1],
+        "FINAL_LOSS": training.last_loss,
         "VALIDATION_LOSS": None if validation is None else validation.loss,
-        "ITERATIONS_DONE": settings.iterations,
+        "ITERATIONS_DONE": training.iteration,
     }
 
 
@@ -175,7 +171,9 @@ def stage_header(job: TrainCascadeStage, recipe: Recipe, bands: BandChoice) -> S
         bands=own,
         wavelengths_nm=_of_bands(bands.wavelengths_nm, own),
         fwhm_nm=_of_bands(bands.fwhm_nm, own),
-        condition=Condition(previous, bands.rgb if sees_rgb else ()),
+        condition=Condition(
+            previous, bands.rgb if sees_rgb else (), CONTEXT_SIGMAS if recipe.prediction == "residual" else ()
+        ),
         network=preset.network,
         patch_size=recipe.patch_size,
         prediction=recipe.prediction,
@@ -213,35 +211,8 @@ def training_settings(job: TrainCascadeStage, recipe: Recipe, bfloat16: bool) ->
         ema_start=min(preset.ema_start, recipe.iterations // 2),
         seed=job.seed,
         bfloat16=bfloat16,
+        early_stop=job.early_stop,
     )
-
-
-def build_stage(header: StageHeader, anchor: Anchor, seed: int) -> Stage:
-    """Return an untrained stage on the CPU.
-
-    An anchored network starts from zero output, so that the stage starts as the regression itself.
-    """
-    torch.manual_seed(seed)
-    network = UNet(header.network, len(header.bands), header.condition.count)
-    if header.prediction != "residual":
-        return Stage(header, network, None)
-    for parameter in network.conv_out.parameters():
-        torch.nn.init.zeros_(parameter)
-    return Stage(header, network, anchor)
-
-
-def fit_anchor(header: StageHeader, patches: ScenePatches) -> Anchor:
-    """Fit the regression to all training pixels and measure what it leaves."""
-    moments = RidgeMoments(header.condition.count, len(header.bands))
-    for condition, target in patches.training_rows():
-        moments.add(condition, target)
-    regression = moments.solve(RIDGE)
-    squares = np.zeros(len(header.bands))
-    for condition, target in patches.training_rows():
-        squares += np.square(target - regression.predict(condition.astype(np.float64))).sum(axis=0)
-    scale = np.maximum(np.sqrt(squares / moments.pixels), SMALLEST_RESIDUAL_SCALE)
-    weight, bias, scale = (torch.from_numpy(values).float() for values in (regression.weight, regression.bias, scale))
-    return Anchor(weight, bias, scale)
 
 
 def header_with_second_moment(stage: Stage, patches: ScenePatches) -> StageHeader:
@@ -249,26 +220,9 @@ def header_with_second_moment(stage: Stage, patches: ScenePatches) -> StageHeade
     if stage.anchor is not None:
         return stage.header  # standardised residuals have 1
     squares, values = 0.0, 0
-    for _, target in patches.training_rows():
+    for _, _, target in patches.training_rows():
         squares, values = squares + float(np.square(target, dtype=np.float64).sum()), values + target.size
     return replace(stage.header, second_moment=squares / values)
-
-
-def _train(
-    stage: Stage, patches: ScenePatches, settings: TrainingSettings, events: EventWriter
-) -> Tuple[UNet, List[Tuple[int, float]]]:
-    progress = Progress(events, settings.iterations, 2, 97)
-    next_log = 0.1
-
-    def after_iteration(iteration: int, loss: float) -> None:
-        nonlocal next_log
-        known = f", loss {loss:.4f}" if math.isfinite(loss) else ""
-        progress.advance(1, f"Iteration {iteration} of {settings.iterations}{known}")
-        if iteration >= next_log * settings.iterations:
-            events.info(f"Iteration {iteration} of {settings.iterations}{known}.")
-            next_log += 0.1
-
-    return train(stage, patches, settings, after_iteration)
 
 
 def _log_plan(
@@ -281,7 +235,7 @@ def _log_plan(
 ) -> None:
     red, green, blue = bands.rgb
     events.info(
-        f"Stage {header.index} of {header.of}: {header.condition.count} bands in, {len(header.bands)} of "
+        f"Stage {header.index} of {header.of}: {header.condition.image_count} bands in, {len(header.bands)} of "
         f"{len(bands.target)} bands out; red, green, blue are bands {red}, {green}, {blue}."
     )
     events.info(f"Preset {job.preset}, {recipe.prediction} prediction, {recipe.iterations} iterations on {device}.")
@@ -291,29 +245,53 @@ def _log_validation(validation: Optional[Validation], events: EventWriter) -> No
     if validation is None:
         events.warning(NO_HOLD_OUT)
         return
-    events.info(f"Hold-out: loss {validation.loss:.4f}.")
-    events.info(f"Ridge regression there: RMSE {validation.ridge_rmse:.4g}, SAM {validation.ridge_sam:.4f} rad.")
-    if validation.rmse is None:
+    where = "Left-out blocks" if validation.left_out else "Hold-out"
+    if validation.loss is not None:
+        events.info(f"{where}: loss {validation.loss:.4f}.")
+    events.info(f"Ridge regression there: RMSE {validation.ridge.rmse:.4g}, SAM {validation.ridge.sam:.4f} rad.")
+    if validation.stage is None:
         return
-    events.info(f"This stage there: RMSE {validation.rmse:.4g}, SAM {validation.sam:.4f} rad.")
-    if validation.rmse > validation.ridge_rmse:
-        events.warning(
-            "The stage does not beat plain ridge regression on the hold-out: train longer, or on more scenes."
-        )
+    events.info(f"This stage there: RMSE {validation.stage.rmse:.4g}, SAM {validation.stage.sam:.4f} rad.")
+    if validation.coverage is not None:
+        one, two = validation.coverage
+        events.info(f"Within one and two standard deviations of draws there: {one:.0%} and {two:.0%} of the errors.")
+    if not validation.beats_ridge:
+        events.warning(WORSE_THAN_RIDGE)
+
+
+def _fingerprint(
+    job: TrainCascadeStage, recipe: Recipe, header: StageHeader, scenes: Sequence[Scene]
+) -> Dict[str, Any]:
+    """Return what must not change between a training's interruption and its resumption."""
+    return {
+        "INPUTS": [scene.provenance() for scene in scenes],
+        "PRESET": job.preset,
+        **{name.upper(): value for name, value in asdict(recipe).items()},
+        "P_UNCONDITIONAL": job.p_unconditional,
+        "SAM_WEIGHT": job.sam_weight,
+        "VALIDATION_FRACTION": job.validation_fraction,
+        "EARLY_STOP": job.early_stop,
+        "PRECISION": job.precision,
+        "SEED": job.seed,
+        "the stage": header.to_json(),
+        "the number of processes": Processes().count,
+        "the version of the plugin": CREATED_WITH,
+    }
 
 
 def _provenance(
     job: TrainCascadeStage,
     recipe: Recipe,
     scenes: Sequence[Scene],
-    losses: List[Tuple[int, float]],
+    training: Training,
     validation: Optional[Validation],
 ) -> Dict[str, Any]:
     return {
         "scenes": [scene.provenance() for scene in scenes],
         "preset": job.preset,
         **asdict(recipe),
+        "iterations": training.iteration,
         "seed": job.seed,
-        "final_loss": losses[-1][1],
+        "final_loss": training.last_loss,
         "validation": None if validation is None else validation.to_json(),
     }

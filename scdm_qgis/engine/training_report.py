@@ -9,12 +9,17 @@ from matplotlib.figure import Figure
 from scdm_qgis.core.cascade_header import CascadeHeader
 from scdm_qgis.engine.jobs import TrainCascadeStage
 from scdm_qgis.engine.report_page import Picture, Section, Table, picture, render_report
-from scdm_qgis.engine.validation import NO_HOLD_OUT, Validation
+from scdm_qgis.engine.validation import NO_HOLD_OUT, WORSE_THAN_RIDGE, Judgement, Validation
 
 EXPLANATION = (
     "RMSE is the root mean square error in the data's units, SAM the mean angle between predicted and true "
     "spectra in radians; lower is better for both. The stage was given the true coarser bands here, so a cascade "
     "as a whole does worse than its last stage alone: use Evaluate Reconstruction to judge it."
+)
+
+LEFT_OUT = (
+    "The scenes are too small to keep a part of them unseen, so the stage was trained on everything. The numbers are "
+    "those of two shorter trainings that each left an end of every scene out."
 )
 
 
@@ -30,14 +35,17 @@ def render_training_report(
         job: what was asked.
         header: what the stage file says of itself.
         losses: (iteration, mean loss since the entry before).
-        validation: the hold-out's numbers, None without a hold-out.
+        validation: the numbers on unseen pixels, None where nothing was validated.
     """
     stage = header.stages[0]
+    curves = [_loss_curve(losses)]
+    if validation is not None and validation.curve:
+        curves.insert(0, _validation_curve(validation))
     return render_report(
         f"Training of stage {stage.index} of {stage.of}",
         [
-            Section("Result on the hold-out", _verdict(validation), _validation_table(validation)),
-            Section("Loss", pictures=[_loss_curve(losses)]),
+            Section("Result on unseen pixels", _verdict(validation), _validation_table(validation)),
+            Section("While it was trained", pictures=curves),
             Section("Scenes", table=_scenes_table(header)),
             Section("Settings", table=_settings_table(job, header)),
         ],
@@ -47,24 +55,56 @@ def render_training_report(
 def _verdict(validation: Optional[Validation]) -> List[str]:
     if validation is None:
         return [NO_HOLD_OUT]
-    if validation.rmse is None:
+    if validation.stage is None:
         return [
-            "A stage that predicts noise is judged by its loss here, because one reconstruction takes its full "
-            "schedule. Use Evaluate Reconstruction to judge the cascade."
+            "A stage without a regression under it is judged by its loss here, because a reconstruction takes many "
+            "passes. Use Evaluate Reconstruction to judge the cascade."
         ]
-    sentence = f"The stage's RMSE is {validation.rmse:.5g}, that of ridge regression {validation.ridge_rmse:.5g}."
-    if validation.rmse > validation.ridge_rmse:
-        sentence += " It does not beat plain regression: train longer, or on more scenes."
-    return [sentence, EXPLANATION]
+    sentences = [LEFT_OUT] if validation.left_out else []
+    sentences.append(
+        f"The stage's RMSE is {validation.stage.rmse:.5g}, that of plain ridge regression {validation.ridge.rmse:.5g}."
+    )
+    if not validation.beats_ridge:
+        sentences.append(WORSE_THAN_RIDGE)
+    sentences.append(EXPLANATION)
+    if validation.coverage is not None:
+        one, two = validation.coverage
+        sentences.append(
+            f"Of the errors, {one:.1%} lie within one standard deviation of draws and {two:.1%} within two, where the "
+            "spread of draws was fitted to other pixels; well-calibrated draws have 68.3% and 95.4%."
+        )
+    return sentences
 
 
 def _validation_table(validation: Optional[Validation]) -> Optional[Table]:
     if validation is None:
         return None
-    rows = [("Ridge regression", f"{validation.ridge_rmse:.5g}", f"{validation.ridge_sam:.4f}", "")]
-    own = (validation.rmse, validation.sam)
-    texts = ("", "") if None in own else (f"{own[0]:.5g}", f"{own[1]:.4f}")
-    return Table(("", "RMSE", "SAM (rad)", "Loss"), [("This stage", *texts, f"{validation.loss:.4f}"), *rows])
+    own = ("", "") if validation.stage is None else _numbers(validation.stage)
+    loss = "" if validation.loss is None else f"{validation.loss:.4f}"
+    rows = [("This stage", *own, loss), ("Plain ridge regression", *_numbers(validation.ridge), "")]
+    return Table(("", "RMSE", "SAM (rad)", "Loss"), rows)
+
+
+def _numbers(judgement: Judgement) -> Tuple[str, str]:
+    return f"{judgement.rmse:.5g}", f"{judgement.sam:.4f}"
+
+
+def _validation_curve(validation: Validation) -> Picture:
+    """Draw the hold-out's RMSE and SAM while the stage was trained, ridge regression's beside them."""
+    figure = Figure(figsize=(8, 2.8), layout="constrained")
+    iterations = [iteration for iteration, _, _ in validation.curve]
+    curves = {
+        "RMSE": ([rmse for _, rmse, _ in validation.curve], validation.ridge.rmse),
+        "SAM (rad)": ([sam for _, _, sam in validation.curve], validation.ridge.sam),
+    }
+    for axes, (name, (values, ridge)) in zip(figure.subplots(1, 2), curves.items()):
+        axes.plot(iterations, values, marker="o", markersize=3, linewidth=1, label="This stage")
+        axes.axhline(ridge, color="grey", linestyle="--", linewidth=1, label="Ridge regression")
+        axes.set_xlabel("Iteration")
+        axes.set_ylabel(name)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    return picture(figure, "RMSE and SAM on the hold-out while the stage was trained")
 
 
 def _loss_curve(losses: Sequence[Tuple[int, float]]) -> Picture:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Optional, Sequence, Set, Tuple
 
 import numpy as np
-import torch
 
 from scdm_qgis.core.bands import choose_rgb_bands, parse_band_numbers
 from scdm_qgis.core.cascade_header import NodataPolicy, Normalisation
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.core.training import Batch
 from scdm_qgis.engine.job_values import BandText
 from scdm_qgis.raster.cube import Cube, fill_invalid, open_cube
 
@@ -154,30 +152,34 @@ def load_scene(path: str, bands: BandChoice, validation_fraction: float, patch_s
 
 
 def split_scene(valid: np.ndarray, fraction: float, patch_size: int) -> Tuple[Region, Optional[Region]]:
-    """Set the last `fraction` of a scene's longer side aside, with half a patch of guard before it.
+    """Set an end of a scene aside, with half a patch of guard beside it.
 
-    No training patch touches the hold-out. A scene too small for that, or whose hold-out would hold
-    almost no valid pixel, is trained on as a whole.
+    It is the last `fraction` of the longer side; the first where the last is mostly nodata; an end of the
+    shorter side where both are. No training patch touches the hold-out. A scene too small for that is
+    trained on as a whole.
 
     Args:
         valid: valid pixels (row, column).
-        fraction: share of the longer side.
+        fraction: share of the side.
         patch_size: side of a training patch.
     """
     height, width = valid.shape
     whole = Region(0, 0, height, width)
-    side = max(height, width)
-    held = round(fraction * side)
-    kept = side - held - patch_size // 2
-    if held == 0 or kept < 2 * patch_size:
-        return whole, None
-    if height >= width:
-        training, hold_out = Region(0, 0, kept, width), Region(side - held, 0, held, width)
-    else:
-        training, hold_out = Region(0, 0, height, kept), Region(0, side - held, height, held)
-    if valid[hold_out.slices].sum() < SMALLEST_HOLD_OUT_PIXELS or not valid[training.slices].any():
-        return whole, None
-    return training, hold_out
+    wanted = max(SMALLEST_HOLD_OUT_PIXELS, 0.5 * fraction * valid.sum())
+    for upright in (height >= width, height < width):
+        side = height if upright else width
+        held = round(fraction * side)
+        kept = side - held - patch_size // 2
+        if held == 0 or kept < 2 * patch_size:
+            continue
+        for kept_from, held_from in ((0, side - held), (side - kept, 0)):
+            if upright:
+                training, hold_out = Region(kept_from, 0, kept, width), Region(held_from, 0, held, width)
+            else:
+                training, hold_out = Region(0, kept_from, height, kept), Region(0, held_from, height, held)
+            if valid[hold_out.slices].sum() >= wanted and valid[training.slices].any():
+                return training, hold_out
+    return whole, None
 
 
 def measure_normalisation(scenes: Sequence[Scene], bands: BandChoice) -> Normalisation:
@@ -218,105 +220,3 @@ def output_policy(cubes: Sequence[Cube]) -> NodataPolicy:
                 "Convert the rasters to one data type and one scale.",
             )
     return NodataPolicy(cubes[0].dtype, cubes[0].nodata)
-
-
-class ScenePatches:
-    """Cut normalised patches out of scenes, as training wants them.
-
-    Args:
-        scenes: the scenes.
-        target: band numbers of the target.
-        condition: band numbers of the condition, in the network's order.
-        all_bands: band numbers the scenes' arrays hold.
-        normalisation: data units to network units.
-        patch_size: side in pixels; a scene that is smaller makes all patches as small as itself.
-        symmetries: turn and mirror patches at random.
-        seed: of the random cuts.
-        device: where the patches go.
-    """
-
-    def __init__(
-        self,
-        scenes: Sequence[Scene],
-        target: Sequence[int],
-        condition: Sequence[int],
-        all_bands: Sequence[int],
-        normalisation: Normalisation,
-        patch_size: int,
-        symmetries: bool,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self._scenes = scenes
-        self._target = [all_bands.index(band) for band in target]
-        self._condition = [all_bands.index(band) for band in condition]
-        self._normalisation = normalisation
-        self._height = min(patch_size, *(scene.training.height for scene in scenes))
-        self._width = min(patch_size, *(scene.training.width for scene in scenes))
-        self._symmetries = symmetries
-        self._random = np.random.default_rng(seed)
-        self._device = device
-        self._centres = [np.argwhere(scene.valid[scene.training.slices]) for scene in scenes]
-        counts = np.array([len(centres) for centres in self._centres], np.float64)
-        self._shares = counts / counts.sum()
-
-    def __call__(self, count: int) -> Batch:
-        """Return `count` patches; each holds at least one valid pixel."""
-        return self.batch([self._cut() for _ in range(count)])
-
-    def hold_out_blocks(self) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-        """Yield (values, valid) of the hold-outs, in blocks no larger than a patch."""
-        for scene in self._scenes:
-            if scene.hold_out is None:
-                continue
-            rows, columns = scene.hold_out.slices
-            for row in range(rows.start, rows.stop, self._height):
-                for column in range(columns.start, columns.stop, self._width):
-                    block = (
-                        slice(row, min(row + self._height, rows.stop)),
-                        slice(column, min(column + self._width, columns.stop)),
-                    )
-                    yield scene.values[:, block[0], block[1]], scene.valid[block]
-
-    def training_rows(self) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-        """Yield normalised (condition, target) of all valid training pixels, a row of each scene at a time."""
-        for scene in self._scenes:
-            rows, columns = scene.training.slices
-            for row in range(rows.start, rows.stop):
-                pixels = scene.values[:, row, columns][:, scene.valid[row, columns]].T
-                if len(pixels):
-                    yield self._normalised(pixels[:, self._condition]), self._normalised(pixels[:, self._target])
-
-    def batch(self, cuts: List[Tuple[np.ndarray, np.ndarray]]) -> Batch:
-        """Turn (values, valid) cuts of one size into a normalised batch on the device."""
-        values = np.stack([cut for cut, _ in cuts])
-        valid = torch.from_numpy(np.stack([mask for _, mask in cuts])[:, None].astype(np.float32))
-        target, condition = (
-            torch.from_numpy(self._normalised(values[:, index])).to(self._device, non_blocking=True)
-            for index in (self._target, self._condition)
-        )
-        return Batch(target, condition, valid.to(self._device, non_blocking=True))
-
-    def _cut(self) -> Tuple[np.ndarray, np.ndarray]:
-        number = self._random.choice(len(self._scenes), p=self._shares)
-        scene, centres = self._scenes[number], self._centres[number]
-        pixel = centres[self._random.integers(len(centres))]
-        region = scene.training
-        row = region.row + self._start(pixel[0], self._height, region.height)
-        column = region.column + self._start(pixel[1], self._width, region.width)
-        window = (slice(row, row + self._height), slice(column, column + self._width))
-        values, valid = scene.values[:, window[0], window[1]], scene.valid[window]
-        if not self._symmetries:
-            return values, valid
-        turns = self._random.integers(4) if self._height == self._width else 2 * self._random.integers(2)
-        values, valid = np.rot90(values, turns, axes=(1, 2)), np.rot90(valid, turns)
-        return (values[:, :, ::-1], valid[:, ::-1]) if self._random.integers(2) else (values, valid)
-
-    def _start(self, pixel: int, patch: int, side: int) -> int:
-        """Return where a patch starts that holds `pixel` and stays within the side."""
-        lowest, highest = max(0, pixel - patch + 1), min(pixel, side - patch)
-        return int(self._random.integers(lowest, highest + 1))
-
-    def _normalised(self, values: np.ndarray) -> np.ndarray:
-        offset, scale = self._normalisation.offset, self._normalisation.scale
-        return ((values.astype(np.float32) - np.float32(offset)) / np.float32(scale)).astype(np.float32)

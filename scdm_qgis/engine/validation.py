@@ -1,9 +1,9 @@
-"""How well a stage does on the part of the scenes it was not trained on."""
+"""How well a stage does on pixels it was not trained on."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Dict, Optional
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -12,46 +12,67 @@ from scdm_qgis.core.cascade import Stage
 from scdm_qgis.core.cascade_header import Normalisation
 from scdm_qgis.core.metrics import spectral_angle
 from scdm_qgis.core.reconstruction import sample_stage, settings_for
-from scdm_qgis.core.residual import Anchor
-from scdm_qgis.core.training import Batch, TrainingSettings, stage_loss
-from scdm_qgis.engine.training_scenes import ScenePatches
+from scdm_qgis.core.training import Batch, TrainingSettings, draw, stage_loss
+from scdm_qgis.engine.anchor import Regression
 
-LARGEST_NUMBER_OF_BLOCKS = 256
-"""Hold-outs of large scenes are judged on this many blocks, spread evenly."""
+MOST_PATCHES = 64
+"""Hold-outs of large scenes are judged on this many patches, spread evenly."""
 
-LOSS_SEED = 0
+PATCHES_AT_ONCE = 16
 
 NO_HOLD_OUT = (
     "Nothing was validated: VALIDATION_FRACTION is 0, or the scenes are too small to set a part of them aside. "
     "Everything was trained on."
 )
 
+WORSE_THAN_RIDGE = (
+    "The stage does not beat plain ridge regression on unseen pixels: do not expect more of it than of a straight "
+    "line. Train longer, or on more scenes."
+)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Errors on unseen pixels: RMSE in data units, mean spectral angle in radians."""
+
+    rmse: float
+    sam: float
+
 
 @dataclass(frozen=True)
 class Validation:
-    """The hold-out's numbers; each stage is judged on its true condition.
+    """A stage on unseen pixels; it is judged on its true condition.
 
     Args:
-        loss: the training loss.
-        rmse: of the posterior-mean estimate, data units; None for noise prediction, which has no such
-            estimate and whose draws take the full schedule.
-        sam: its mean spectral angle in radians, None likewise.
-        ridge_rmse: of ridge regression from the same condition.
-        ridge_sam: its mean spectral angle in radians.
+        left_out: whether the unseen pixels are blocks left out of short extra trainings, because the
+            scenes are too small to keep a part of them unseen; else they are the hold-out.
+        loss: the training loss there, None where blocks were left out.
+        stage: of the posterior-mean estimate; None for stages without a regression, which have no such
+            estimate worth judging in one pass.
+        ridge: of plain ridge regression from the same condition.
+        curve: (iteration, RMSE, SAM) while it was trained.
+        coverage: shares of values within one and two standard deviations of draws, each measured with
+            the spread fitted to other patches; None where nothing was calibrated.
     """
 
-    loss: float
-    rmse: Optional[float]
-    sam: Optional[float]
-    ridge_rmse: float
-    ridge_sam: float
+    left_out: bool
+    loss: Optional[float]
+    stage: Optional[Judgement]
+    ridge: Judgement
+    curve: Tuple[Tuple[int, float, float], ...] = ()
+    coverage: Optional[Tuple[float, float]] = None
 
-    def to_json(self) -> Dict[str, Optional[float]]:
+    @property
+    def beats_ridge(self) -> bool:
+        """Whether the stage's RMSE is lower than ridge regression's; True where it was not judged."""
+        return self.stage is None or self.stage.rmse < self.ridge.rmse
+
+    def to_json(self) -> Dict[str, Any]:
         """Return the numbers as JSON values."""
         return asdict(self)
 
 
-class _Errors:
+class Errors:
     """Sums over valid pixels from which RMSE and SAM follow."""
 
     def __init__(self, normalisation: Normalisation) -> None:
@@ -59,9 +80,11 @@ class _Errors:
         self._squares, self._values, self._angles, self._pixels = 0.0, 0, 0.0, 0
 
     def add(self, estimate: torch.Tensor, batch: Batch) -> None:
-        valid = batch.valid[0, 0].cpu().numpy() > 0
+        """Take in a batch's normalised estimate."""
+        valid = batch.valid[:, 0].cpu().numpy() > 0
         estimated, true = (
-            x[0].cpu().numpy().astype(np.float64)[:, valid] * self._normalisation.scale + self._normalisation.offset
+            x.permute(0, 2, 3, 1).cpu().numpy().astype(np.float64)[valid].T * self._normalisation.scale
+            + self._normalisation.offset
             for x in (estimate, batch.target)
         )
         self._squares += float(np.square(estimated - true).sum())
@@ -69,42 +92,40 @@ class _Errors:
         self._angles += float(np.nansum(spectral_angle(estimated[:, None], true[:, None])))
         self._pixels += true.shape[1]
 
-    @property
-    def rmse(self) -> float:
-        return float(np.sqrt(self._squares / self._values))
-
-    @property
-    def sam(self) -> float:
-        return self._angles / self._pixels
+    def judgement(self) -> Judgement:
+        """Return RMSE and SAM of all batches taken in."""
+        return Judgement(float(np.sqrt(self._squares / self._values)), self._angles / self._pixels)
 
 
-def validate(
-    stage: Stage, baseline: Anchor, patches: ScenePatches, normalisation: Normalisation, settings: TrainingSettings
-) -> Optional[Validation]:
-    """Judge a trained stage on the hold-outs, block by block; None where there is no hold-out.
+@torch.inference_mode()
+def estimate(stage: Stage, batch: Batch, bfloat16: bool) -> torch.Tensor:
+    """Return an anchored stage's posterior-mean estimate, normalised (batch, band, row, column)."""
+    return sample_stage(stage, batch.condition, settings_for(stage.header, draw=False), None, bfloat16)
 
-    Args:
-        stage: the stage with the weights to keep.
-        baseline: ridge regression from the stage's condition, fitted to the training part.
-        patches: gives the hold-outs.
-        normalisation: data units to network units.
-        settings: how it was trained, for the loss.
-    """
-    blocks = [block for block in patches.hold_out_blocks() if block[1].any()]
-    if not blocks:
-        return None
-    chosen = np.unique(np.linspace(0, len(blocks) - 1, min(len(blocks), LARGEST_NUMBER_OF_BLOCKS)).round().astype(int))
-    judged = stage.header.prediction != "noise"
-    sampling = settings_for(stage.header, draw=False)
-    own, ridge, losses = _Errors(normalisation), _Errors(normalisation), []
-    torch.manual_seed(LOSS_SEED)
-    with torch.inference_mode():
-        for index in chosen:
-            batch = patches.batch([blocks[index]])
-            losses.append(float(stage_loss(stage, stage.schedule(), batch, replace(settings, p_unconditional=0.0))))
-            ridge.add(baseline.predict(batch.condition), batch)
-            if judged:
-                own.add(sample_stage(stage, batch.condition, sampling, None, settings.bfloat16), batch)
-    return Validation(
-        float(np.mean(losses)), own.rmse if judged else None, own.sam if judged else None, ridge.rmse, ridge.sam
-    )
+
+def judge_stage(stage: Stage, batches: Sequence[Batch], normalisation: Normalisation, bfloat16: bool) -> Judgement:
+    """Judge an anchored stage's posterior-mean estimate."""
+    errors = Errors(normalisation)
+    for batch in batches:
+        errors.add(estimate(stage, batch, bfloat16), batch)
+    return errors.judgement()
+
+
+@torch.inference_mode()
+def judge_regression(regression: Regression, batches: Sequence[Batch], normalisation: Normalisation) -> Judgement:
+    """Judge a plain regression."""
+    errors = Errors(normalisation)
+    for batch in batches:
+        errors.add(regression(batch.condition), batch)
+    return errors.judgement()
+
+
+@torch.inference_mode()
+def hold_out_loss(stage: Stage, batches: Sequence[Batch], settings: TrainingSettings) -> float:
+    """Return the training loss on unseen pixels, with draws of its own and no condition emptied."""
+    schedule, settings = stage.schedule(), replace(settings, p_unconditional=0.0)
+    losses = []
+    for number, batch in enumerate(batches):
+        draws = draw(schedule, tuple(batch.target.shape), slice(None), number, settings, batch.target.device)
+        losses.append(float(stage_loss(stage, schedule, batch, draws, settings)))
+    return float(np.mean(losses))

@@ -9,10 +9,10 @@ import time
 from contextlib import suppress
 from typing import Any, Dict, List, Optional, Sequence
 
-from qgis.core import Qgis, QgsMessageLog, QgsProcessingFeedback
+from qgis.core import Qgis, QgsMessageLog, QgsProcessingFeedback, QgsProcessingUtils
 
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.core.whole_file import remove_partial
+from scdm_qgis.core.whole_file import checkpoint_path, remove_partial
 from scdm_qgis.engine.events import parse_event
 from scdm_qgis.engine.jobs import Job
 from scdm_qgis.processing.child_process import ChildProcess, working_folder
@@ -40,7 +40,24 @@ def run_job(python: str, job: Job, feedback: QgsProcessingFeedback) -> Dict[str,
             for path in job.output_paths():
                 with suppress(OSError):  # the error to tell is the job's
                     remove_partial(path)
+                    _keep_checkpoint(path, feedback)
             raise
+
+
+def is_temporary(path: str) -> bool:
+    """Tell whether an output is one QGIS throws away."""
+    return os.path.abspath(path).startswith(os.path.abspath(QgsProcessingUtils.tempFolder()) + os.sep)
+
+
+def _keep_checkpoint(path: str, feedback: QgsProcessingFeedback) -> None:
+    """Say that an unfinished training can be taken up again, or remove it where its output was temporary."""
+    checkpoint = checkpoint_path(path)
+    if not os.path.exists(checkpoint):
+        return
+    if is_temporary(path):
+        os.remove(checkpoint)
+    else:
+        feedback.pushInfo(f"The training so far is kept in '{checkpoint}': run again with RESUME to go on from there.")
 
 
 def run_engine(python: str, arguments: Sequence[str], folder: str, feedback: QgsProcessingFeedback) -> Dict[str, Any]:

@@ -13,6 +13,7 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingDestinationParameter,
     QgsProcessingOutputLayerDefinition,
+    QgsProcessingParameterBoolean,
     QgsProcessingParameterCrs,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterMultipleLayers,
@@ -35,7 +36,7 @@ def read_value(
     context: QgsProcessingContext,
     destination: Destination,
 ) -> Any:
-    """Return one parameter's value: a number, a text, a path, a list of paths; None where none was given.
+    """Return one parameter's value: a number, a text, a path, a list of paths, a flag; None where none was given.
 
     Numbers that are none, and choices that do not exist, come back as they are: the job says what is
     wrong with them.
@@ -63,6 +64,8 @@ def read_value(
             return algorithm.parameterAsFileList(parameters, name, context)
         paths: List[Optional[str]] = [raster_path(name, item, context) for item in _as_list(raw)]
         return [path for path in paths if path is not None]
+    if isinstance(definition, QgsProcessingParameterBoolean):
+        return algorithm.parameterAsBoolean(parameters, name, context)
     if isinstance(definition, QgsProcessingParameterNumber):
         return _number(raw, definition.dataType() == QgsProcessingParameterNumber.Type.Integer)
     if isinstance(definition, QgsProcessingParameterCrs):

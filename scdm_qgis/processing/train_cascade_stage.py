@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional
 from qgis.core import (
     QgsProcessing,
     QgsProcessingOutputNumber,
+    QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
     QgsProcessingParameterFileDestination,
     QgsProcessingParameterMultipleLayers,
@@ -19,6 +20,7 @@ from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.presets import LOSSES, PREDICTIONS, PRESETS
 from scdm_qgis.engine.jobs import TrainCascadeStage
 from scdm_qgis.processing.device import DEVICE_HELP, PRECISION_HELP, device_parameter, precision_parameter
+from scdm_qgis.processing.engine_client import is_temporary
 from scdm_qgis.processing.groups import TRAINING
 from scdm_qgis.processing.job_algorithm import JobAlgorithm
 from scdm_qgis.processing.raster_summary import summarise_raster
@@ -130,6 +132,18 @@ class TrainCascadeStageAlgorithm(JobAlgorithm):
             advanced=True,
         )
 
+        self.add(
+            QgsProcessingParameterBoolean("EARLY_STOP", "Stop early", False, optional=True),
+            "Stop when the error on the pixels held out no longer falls. The best weights are kept either way.",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterBoolean("RESUME", "Resume", False),
+            "Go on from where an interrupted training of the same output stood. The result is that of a training "
+            "without interruption.",
+            advanced=True,
+        )
+
     def _add_recipe(self) -> None:
         integer = QgsProcessingParameterNumber.Type.Integer
         double = QgsProcessingParameterNumber.Type.Double
@@ -170,7 +184,11 @@ class TrainCascadeStageAlgorithm(JobAlgorithm):
         )
 
     def check_inputs(self, job: TrainCascadeStage) -> None:
-        """Check that the rasters have the same bands, and that the bands asked for exist."""
+        """Check that the rasters have the same bands, that the bands asked for exist, and what is resumed."""
+        if job.resume and is_temporary(job.output):
+            raise UserError(
+                "A training whose OUTPUT is temporary cannot be taken up again.", "Give OUTPUT the name it had before."
+            )
         rasters = [summarise_raster(path) for path in job.inputs]
         first = rasters[0]
         for raster in rasters[1:]:

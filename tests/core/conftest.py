@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scdm_qgis.core.cascade import Cascade, Stage
+from scdm_qgis.core.cascade import Cascade, Stage, make_network
 from scdm_qgis.core.cascade_header import (
     CascadeHeader,
     Condition,
@@ -13,18 +13,18 @@ from scdm_qgis.core.cascade_header import (
     StageHeader,
     Truncation,
 )
+from scdm_qgis.core.light import Light
 from scdm_qgis.core.presets import NetworkConfig
 from scdm_qgis.core.residual import Anchor
-from scdm_qgis.core.unet import UNet
 
 BANDS = {1: (1, 3), 2: (1, 2, 3, 4)}
 
 
-def small_stage(index=1, of=2, prediction="residual", untrained_output=False):
+def small_stage(index=1, of=2, prediction="residual", untrained_output=False, context_sigmas=()):
     """Return a stage of a cascade with 2 coarse and 4 fine bands; by default its network outputs zero."""
     torch.manual_seed(index)
     residual = prediction == "residual"
-    condition = Condition(BANDS[1] if index == 2 else (), (4, 2, 1) if index == 1 or residual else ())
+    condition = Condition(BANDS[1] if index == 2 else (), (4, 2, 1) if index == 1 or residual else (), context_sigmas)
     header = StageHeader(
         index=index,
         of=of,
@@ -42,14 +42,16 @@ def small_stage(index=1, of=2, prediction="residual", untrained_output=False):
         truncation=Truncation(),
         second_moment=1.0,
     )
-    network = UNet(header.network, len(header.bands), condition.count).eval()
+    network = make_network(header).eval()
     if not untrained_output:
         torch.nn.init.zeros_(network.conv_out.weight)
         torch.nn.init.zeros_(network.conv_out.bias)
     anchor = None
     if residual:
         weight = torch.arange(len(header.bands) * condition.count).reshape(len(header.bands), -1) / 10
-        anchor = Anchor(weight, torch.ones(len(header.bands)), torch.full((len(header.bands),), 0.1))
+        ones = torch.ones(len(header.bands))
+        light = Light(-1.0, 1.5)
+        anchor = Anchor(len(condition.previous_bands), light, weight, ones, 0.1 * ones, ones.clone(), ones.clone())
     return Stage(header, network, anchor)
 
 

@@ -1,17 +1,21 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from scdm_qgis.core.cascade_header import Truncation
+from scdm_qgis.core.context import context_maps
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.reconstruction import reconstruct, settings_for
 
 RGB = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))
+VALID = torch.ones(2, 1, 9, 7)
 ORIGINS = [(0, 0), (0, 7)]
 
 
 def run(cascade, draw=False, **options):
     settings = [settings_for(stage.header, draw, **options) for stage in cascade.stages]
-    return reconstruct(cascade, RGB, settings, seed=5, draw=0, origins=ORIGINS)
+    return reconstruct(cascade, RGB, VALID, settings, seed=5, draw=0, origins=ORIGINS)
 
 
 def test_a_network_that_outputs_zero_leaves_the_regressions(make_stage, make_cascade):
@@ -46,7 +50,7 @@ def test_draws_depend_on_seed_and_place_only(make_stage, make_cascade):
     settings = [settings_for(stage.header, draw=True) for stage in cascade.stages]
 
     def draw(seed=5, number=0, tiles=slice(None)):
-        return reconstruct(cascade, RGB[tiles], settings, seed, number, ORIGINS[tiles])[-1]
+        return reconstruct(cascade, RGB[tiles], VALID[tiles], settings, seed, number, ORIGINS[tiles])[-1]
 
     both = draw()
     assert torch.equal(both, draw())
@@ -55,11 +59,41 @@ def test_draws_depend_on_seed_and_place_only(make_stage, make_cascade):
     assert not torch.allclose(both, draw(number=1), atol=1e-3)
 
 
+def test_context_comes_from_the_margin(make_stage, make_cascade):
+    """A regression on the smoothed image: the tile's result is the whole image's, cut out."""
+    stage = make_stage(1, of=1, context_sigmas=(0.5, 1.0))
+    cascade = make_cascade(stage)
+    margin = cascade.context_radius
+    assert margin == 3
+    torch.manual_seed(0)
+    image, valid = torch.rand(1, 3, 20, 24), (torch.rand(1, 1, 20, 24) > 0.2).float()
+    settings = [settings_for(stage.header, draw=False)]
+    padded = [torch.nn.functional.pad(x, [margin] * 4) for x in (image, valid)]
+    (whole,) = reconstruct(cascade, *padded, settings, 0, 0, [(0, 0)])
+    condition = torch.cat([image, context_maps(image, valid, (0.5, 1.0))], dim=1)
+    assert torch.allclose(whole, stage.anchor.predict(condition), atol=1e-5)
+    tile = (..., slice(5 - margin, 12 + margin), slice(4 - margin, 15 + margin))
+    (part,) = reconstruct(cascade, image[tile], valid[tile], settings, 0, 0, [(5, 4)])
+    assert torch.allclose(part, whole[..., 5:12, 4:15], atol=1e-5)
+
+
+def test_calibration_shrinks_the_mean_and_spreads_the_draws(make_stage, make_cascade):
+    stage = make_stage(1, of=1, untrained_output=True)
+    cascade = make_cascade(stage)
+    regression = stage.anchor.predict(RGB)
+    (mean,), (drawn,) = run(cascade), run(cascade, draw=True)
+    half, double = torch.full((4,), 0.5), torch.full((4,), 2.0)
+    calibrated = replace(stage, anchor=replace(stage.anchor, shrinkage=half, spread=double))
+    (shrunk,), (spread,) = run(make_cascade(calibrated)), run(make_cascade(calibrated), draw=True)
+    assert torch.allclose(shrunk - regression, 0.5 * (mean - regression), atol=1e-5)
+    assert torch.allclose(spread - shrunk, 2 * (drawn - mean), atol=1e-5)
+
+
 def test_every_step_is_reported(make_stage, make_cascade):
     cascade = make_cascade(make_stage(1), make_stage(2))
     settings = [settings_for(stage.header, draw=True, sampler="ddpm") for stage in cascade.stages]
     calls = []
-    reconstruct(cascade, RGB, settings, 0, 0, ORIGINS, after_step=lambda: calls.append(1))
+    reconstruct(cascade, RGB, VALID, settings, 0, 0, ORIGINS, after_step=lambda: calls.append(1))
     assert len(calls) == sum(chosen.steps for chosen in settings) == 100
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from scdm_qgis.core.regression import RidgeMoments, fit_ridge
+from scdm_qgis.core.light import Light
+from scdm_qgis.core.regression import RidgeMoments, choose_ridge, fit_ridge
 from scdm_qgis.core.residual import Anchor
 
 
@@ -52,15 +53,65 @@ def test_pieces_add_up():
     assert np.allclose(moments.solve(0.1).weight, fit_ridge(condition, target, 0.1).weight)
 
 
+def test_moments_give_the_error_and_can_be_taken_away():
+    condition, target, _, _ = linear_pixels(noise=1.0)
+    whole, part = RidgeMoments(3, 4), RidgeMoments(3, 4)
+    whole.add(condition, target)
+    part.add(condition[:200], target[:200])
+    regression = fit_ridge(condition[200:], target[200:], 0.1)
+    rest = whole - part
+    assert np.allclose(rest.solve(0.1).weight, regression.weight)
+    assert np.allclose((rest + part).solve(0.1).weight, whole.solve(0.1).weight)
+    errors = np.square(target - regression.predict(condition)).sum(axis=0)
+    assert np.allclose(whole.squared_error(regression), errors)
+
+
+def test_the_penalty_is_the_strongest_that_costs_almost_nothing():
+    """Blocks that obey one law allow weak penalties; blocks with laws of their own ask for strong ones."""
+    random = np.random.default_rng(0)
+    candidates = [1e-6, 1e-2, 1.0, 100.0]
+
+    def blocks(weights):
+        made = []
+        for weight in weights:
+            moments, condition = RidgeMoments(2, 1), random.normal(size=(300, 2))
+            moments.add(condition, condition @ weight + 0.1 * random.normal(size=(300, 1)))
+            made.append(moments)
+        return made
+
+    law = np.array([[1.0], [2.0]])
+    assert choose_ridge(blocks([law] * 4), candidates, 0.0) in (1e-6, 1e-2)
+    assert choose_ridge(blocks([law] * 4), candidates, 0.1) == 1e-2
+    assert choose_ridge(blocks([law, -law, law, -law]), candidates, 0.0) == 100.0
+    assert choose_ridge(blocks([law]), candidates, 0.1) == 1e-6
+
+
 def test_constant_condition_predicts_the_mean():
     regression = fit_ridge(np.ones((10, 2)), np.arange(10.0)[:, None], 1e-4)
     assert regression.predict(np.ones((1, 2)))[0, 0] == pytest.approx(4.5)
 
 
+def small_anchor(residual_scale):
+    bands = len(residual_scale)
+    ones = torch.ones(bands)
+    weight = torch.arange(3.0 * bands).reshape(bands, 3)
+    return Anchor(0, Light(0.0, 2.0), weight, 3 * ones, torch.tensor(residual_scale), ones, ones)
+
+
 def test_anchor_round_trip_and_meaning():
-    anchor = Anchor(torch.tensor([[1.0, 2.0]]), torch.tensor([3.0]), torch.tensor([0.5]))
-    condition = torch.stack([torch.full((2, 2), 10.0), torch.full((2, 2), 1.0)])[None]
-    assert (anchor.predict(condition) == 15).all()
-    target = torch.full((1, 1, 2, 2), 16.0)
-    assert (anchor.to_residual(target, condition) == 2).all()
-    assert torch.equal(anchor.from_residual(anchor.to_residual(target, condition), condition), target)
+    anchor = small_anchor([0.5])
+    condition = torch.tensor([10.0, 1.0, 1.0]).reshape(1, 3, 1, 1).expand(-1, -1, 2, 2)
+    assert (anchor.predict(condition) == 6).all()
+    target = torch.full((1, 1, 2, 2), 7.0)
+    # Brightness 4, the mean being 2: (4 / 2 + 0.3) / 1.3 times the residual's scale of 0.5.
+    assert torch.allclose(anchor.to_residual(target, condition), torch.tensor(2 * 1.3 / 2.3))
+    assert torch.allclose(anchor.from_residual(anchor.to_residual(target, condition), condition), target)
+
+
+def test_weighted_errors_are_those_in_data_units():
+    anchor = small_anchor([1.0, 3.0])
+    torch.manual_seed(0)
+    condition, true, estimated = torch.rand(2, 3, 4, 4), torch.randn(2, 2, 4, 4), torch.randn(2, 2, 4, 4)
+    errors = (anchor.from_residual(true, condition) - anchor.from_residual(estimated, condition)).square()
+    weighted = anchor.error_weights(condition) * (true - estimated).square()
+    assert torch.allclose(errors, 5 * weighted, rtol=1e-3, atol=1e-5)

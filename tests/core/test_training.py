@@ -1,10 +1,20 @@
+import json
+
 import pytest
 import torch
 
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.presets import NetworkConfig
 from scdm_qgis.core.reconstruction import sample_stage, settings_for
-from scdm_qgis.core.training import Batch, MovingAverage, TrainingSettings, stage_loss, train
+from scdm_qgis.core.training import (
+    Batch,
+    MovingAverage,
+    Training,
+    TrainingSettings,
+    draw,
+    stage_loss,
+    train,
+)
 from scdm_qgis.core.unet import UNet
 
 
@@ -31,17 +41,27 @@ class Squares:
 
     def __init__(self, stage, size=8):
         self._stage, self._size = stage, size
-        self._generator = torch.Generator().manual_seed(0)
 
-    def __call__(self, count):
+    def __call__(self, iteration, count, part=slice(None)):
         shape = (count, self._stage.header.condition.count, self._size, self._size)
-        corners = 2 * torch.rand((*shape[:2], 2, 2), generator=self._generator) - 1
+        generator = torch.Generator().manual_seed(iteration)
+        corners = 2 * torch.rand((*shape[:2], 2, 2), generator=generator) - 1
         condition = torch.nn.functional.interpolate(corners, shape[2:], mode="bilinear", align_corners=True)
         bend = 0.3 * condition[:, :1].square() - 0.1
         target = (self._stage.anchor.predict(condition) if self._stage.anchor else 0) + bend.expand(
             -1, len(self._stage.header.bands), -1, -1
         )
-        return Batch(target, condition, torch.ones(count, 1, self._size, self._size))
+        valid = (torch.rand(count, 1, self._size, self._size, generator=generator) < 0.8).float()
+        return Batch(target[part], condition[part], valid[part])
+
+
+def no_report(training):
+    pass
+
+
+def trained(stage, how, judge=None):
+    training = Training(stage, how)
+    return train(training, Squares(stage), no_report, judge), training
 
 
 @pytest.mark.parametrize("loss", ["mse", "l1"])
@@ -50,51 +70,110 @@ def test_an_anchored_stage_learns_what_regression_cannot(make_stage, loss):
     stage = make_stage(1)
     patches = Squares(stage)
     how = settings(loss=loss, iterations=200, learning_rate=1e-2)
-    network, history = train(stage, patches, how, lambda iteration, value: None)
-    stage.network = network
-    batch = patches(8)
+    stage.network, training = trained(stage, how)
+    batch = patches(1000, 8)
     with torch.inference_mode():
         estimated = sample_stage(stage, batch.condition, settings_for(stage.header, draw=False), None)
         own = (estimated - batch.target).square().mean().item()
         regression = (stage.anchor.predict(batch.condition) - batch.target).square().mean().item()
     assert own < 0.6 * regression
-    assert history[-1][1] < history[0][1]
-    assert history[-1][0] == 200
+    assert training.losses[-1][1] < training.losses[0][1]
+    assert training.losses[-1][0] == 200
 
 
 @pytest.mark.parametrize("prediction", ["noise", "velocity"])
 def test_the_other_predictions_learn_too(make_stage, prediction):
     stage = make_stage(1, prediction=prediction)
-    _, history = train(stage, Squares(stage), settings(), lambda iteration, value: None)
-    assert history[-1][1] < 0.9 * history[0][1]
+    losses = [loss for _, loss in trained(stage, settings(iterations=200, sam_weight=0.0))[1].losses]
+    assert sum(losses[-50:]) < 0.9 * sum(losses[:50])
 
 
 def test_same_seed_same_weights(make_stage):
-    def trained():
-        stage = make_stage(1)
-        return train(stage, Squares(stage), settings(iterations=5), lambda iteration, value: None)[0].state_dict()
-
-    first, second = trained(), trained()
+    first, second = (trained(make_stage(1), settings(iterations=5))[0].state_dict() for _ in range(2))
     assert all(torch.equal(value, second[key]) for key, value in first.items())
 
 
 def test_divergence_is_said(make_stage):
     stage = make_stage(1)
     with pytest.raises(UserError, match="diverged"):
-        train(stage, Squares(stage), settings(learning_rate=1e30, cosine_decay=False), lambda iteration, value: None)
+        trained(stage, settings(learning_rate=1e30, cosine_decay=False))
 
 
 def test_empty_conditions_reach_the_network(make_stage):
     stage = make_stage(1, untrained_output=True)
     seen = []
     stage.network.first_condition.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    torch.manual_seed(0)
-    batch = Squares(stage)(64)
-    stage_loss(stage, stage.schedule(), batch, settings(p_unconditional=0.5))
+    batch, schedule = Squares(stage)(0, 64), stage.schedule()
+    for share in (0.5, 0.0):
+        how = settings(p_unconditional=share)
+        draws = draw(schedule, tuple(batch.target.shape), slice(None), 0, how, torch.device("cpu"))
+        stage_loss(stage, schedule, batch, draws, how)
     empty = (seen[0].flatten(1) == 0).all(dim=1).float().mean().item()
     assert 0.3 < empty < 0.7
-    stage_loss(stage, stage.schedule(), batch, settings(p_unconditional=0.0))
-    assert torch.equal(seen[1], batch.condition)
+    assert torch.equal(seen[1], stage.network_condition(batch.condition))
+
+
+def test_a_part_of_the_draws_is_cut_from_the_whole(make_stage):
+    schedule, shape = make_stage(1).schedule(), (8, 2, 4, 4)
+    how = settings(mean_share=0.5)
+    whole = draw(schedule, shape, slice(None), 3, how, torch.device("cpu"))
+    part = draw(schedule, shape, slice(4, 8), 3, how, torch.device("cpu"))
+    other = draw(schedule, shape, slice(None), 4, how, torch.device("cpu"))
+    for name in ("t", "eps", "noisy", "keep"):
+        assert torch.equal(getattr(whole, name)[4:], getattr(part, name))
+    assert not torch.equal(whole.eps, other.eps)
+    zero = whole.noisy.flatten() == 0
+    assert zero.any() and not zero.all()
+    assert (whole.t[zero] == schedule.timesteps - 1).all()
+    assert (whole.eps[zero] == 0).all() and (whole.eps[~zero] != 0).all()
+
+
+def test_a_training_taken_up_again_equals_one_that_was_not_interrupted(make_stage):
+    how = settings(iterations=9, validations=3)
+
+    def judge(network):
+        return float(network.conv_out.weight.abs().sum()), 0.0
+
+    network, training = trained(make_stage(1), how, judge)
+    stage = make_stage(1)
+    interrupted = Training(stage, how)
+
+    class CutError(Exception):
+        pass
+
+    def cut(training):
+        if training.iteration == 5:
+            raise CutError
+
+    with pytest.raises(CutError):
+        train(interrupted, Squares(stage), cut, judge)
+    values = json.loads(json.dumps(interrupted.values()))
+    stage = make_stage(1)
+    again = Training(stage, how)
+    again.restore(interrupted.tensors(), values)
+    assert again.iteration == 5
+    other = train(again, Squares(stage), no_report, judge)
+    assert again.losses == training.losses
+    assert again.judgements == training.judgements
+    before, after = training.tensors(), again.tensors()
+    assert set(before) == set(after)
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in network.state_dict().items())
+
+
+def test_the_best_judged_weights_are_kept_and_an_early_stop_comes_after_three_worse(make_stage):
+    scores = iter([3.0, 1.0, 2.0, 1.5, 2.5, 0.5])
+    kept = []
+
+    def judge(network):
+        kept.append({key: value.clone() for key, value in network.state_dict().items()})
+        return next(scores), 0.1
+
+    network, training = trained(make_stage(1), settings(iterations=60, validations=6, early_stop=True), judge)
+    assert training.iteration == 50
+    assert [rmse for _, rmse, _ in training.judgements] == [3.0, 1.0, 2.0, 1.5, 2.5]
+    assert all(torch.equal(value, kept[1][key]) for key, value in network.state_dict().items())
+    assert not torch.equal(network.conv_out.weight, kept[-1]["conv_out.weight"])
 
 
 def test_moving_average():

@@ -7,9 +7,11 @@ import rasterio
 import torch
 
 from scdm_qgis.core.cascade import Cascade
+from scdm_qgis.core.context import context_maps
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.engine import assemble, reconstruct
 from scdm_qgis.engine.jobs import AssembleCascade, RgbToHyperspectral
+from scdm_qgis.engine.train import CONTEXT_SIGMAS
 from scdm_qgis.raster.cube import open_cube
 from tests.engine.conftest import GEOREFERENCE, spectra
 
@@ -39,13 +41,15 @@ def read(path):
 
 
 def regressions(path, rgb):
-    """Return what the two regressions make of RGB (3, row, column) in data units."""
+    """Return what the two regressions make of RGB (3, row, column) in data units, the RGB bands as they are."""
     cascade = Cascade.load(path)
     offset, scale = cascade.header.normalisation.offset, cascade.header.normalisation.scale
-    tile = torch.from_numpy((rgb - offset) / scale).float()[None]
-    coarse = cascade.stages[0].anchor.predict(tile)
-    fine = cascade.stages[1].anchor.predict(torch.cat([coarse, tile], dim=1))
-    return fine[0].numpy() * scale + offset
+    image = torch.from_numpy((rgb - offset) / scale).float()[None]
+    seen = torch.cat([image, context_maps(image, torch.ones_like(image[:, :1]), CONTEXT_SIGMAS)], dim=1)
+    coarse = cascade.stages[0].anchor.predict(seen)
+    fine = cascade.stages[1].anchor.predict(torch.cat([coarse, seen], dim=1))[0].numpy() * scale + offset
+    fine[[4, 2, 1]] = rgb
+    return fine
 
 
 def test_every_pixel_is_what_the_regressions_make_of_it(run, make_cube, model):
@@ -61,6 +65,15 @@ def test_every_pixel_is_what_the_regressions_make_of_it(run, make_cube, model):
 def test_tiling_does_not_change_what_each_pixel_gets(run, make_cube, model, tile_size, overlap):
     path, _ = run(make_cube(), tile_size=tile_size, overlap=overlap)
     assert np.abs(read(path)[0] - regressions(model, spectra()[[4, 2, 1]])).max() <= 0.6
+
+
+def test_the_rgb_bands_are_copied_and_certain(run, make_cube, tmp_path):
+    uncertainty = str(tmp_path / "uncertainty.tif")
+    path, _ = run(make_cube(), samples=2, uncertainty=uncertainty, steps=2)
+    assert np.array_equal(read(path)[0][[4, 2, 1]], spectra()[[4, 2, 1]])
+    deviation = read(uncertainty)[0]
+    assert (deviation[[4, 2, 1]] == 0).all()
+    assert (np.delete(deviation, [4, 2, 1], axis=0) > 0).mean() > 0.99
 
 
 def test_georeference_wavelengths_type_and_tags(run, make_cube):

@@ -1,4 +1,7 @@
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,8 @@ from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.core.cascade_header import read_header
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.presets import PRESETS
+from scdm_qgis.core.training import Training
+from scdm_qgis.engine.jobs import TrainCascadeStage
 from tests.engine.conftest import spectra
 
 
@@ -39,19 +44,91 @@ def test_stages_trained_apart_fit_together(make_cube, make_model):
     Cascade.load(make_model(make_cube())).header.check_complete()
 
 
-def test_an_untrained_anchored_stage_is_ridge_regression(make_cube, train_stage):
-    """With a vanishing learning rate the network stays at zero, so the hold-out's numbers are ridge's."""
-    path, _ = train_stage(make_cube(), learning_rate=1e-12, iterations=1)
+def test_scenes_too_small_for_a_hold_out_are_judged_by_leaving_blocks_out(make_cube, train_stage, recorder):
+    path, results = train_stage(make_cube(values=spectra(40, 40)), patch_size=16, iterations=6)
+    assert results["VALIDATION_LOSS"] is None
+    assert results["ITERATIONS_DONE"] == 6
+    assert "too small to keep a part of them unseen" in recorder.messages()
     validation = read_header(path).training[0]["validation"]
-    assert validation["rmse"] == pytest.approx(validation["ridge_rmse"], rel=1e-4)
-    assert validation["sam"] == pytest.approx(validation["ridge_sam"], rel=1e-3)
+    assert validation["left_out"]
+    assert validation["stage"]["rmse"] <= 1.01 * validation["ridge"]["rmse"]
+    assert 0 < validation["coverage"][0] < validation["coverage"][1] <= 1
+    shrinkage = Cascade.load(path).stages[0].anchor.shrinkage
+    assert ((shrinkage >= 0) & (shrinkage <= 1)).all()
 
 
 def test_no_hold_out_is_said(make_cube, train_stage, recorder):
-    path, results = train_stage(make_cube(values=spectra(24, 24)))
+    path, results = train_stage(make_cube(), validation_fraction=0)
     assert results["VALIDATION_LOSS"] is None
     assert "Nothing was validated" in recorder.messages()
     assert read_header(path).training[0]["validation"] is None
+
+
+def test_an_interrupted_training_taken_up_again_gives_the_same_file(
+    make_cube, train_stage, recorder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("scdm_qgis.engine.checkpoint.SECONDS_BETWEEN", 0.0)
+    scene, how = make_cube(), {"iterations": 6, "name": "stage"}
+    whole = Path(train_stage(scene, **{**how, "name": "whole"})[0]).read_bytes()
+    step, steps = Training.step, []
+
+    def interrupted(self, patches):
+        steps.append(self.iteration)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+        step(self, patches)
+
+    monkeypatch.setattr(Training, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_stage(scene, **how)
+    assert steps == [0, 1, 2, 3, 4]
+    checkpoint = next(tmp_path.glob("*.checkpoint"))
+    with pytest.raises(UserError, match="BATCH_SIZE is not what it was"):
+        train_stage(scene, resume=True, batch_size=3, **how)
+    path, _ = train_stage(scene, resume=True, **how)
+    assert steps[5:] == [4, 5]
+    assert Path(path).read_bytes() == whole
+    assert not checkpoint.exists()
+    train_stage(scene, resume=True, **how)
+    assert "There is no checkpoint to go on from" in recorder.messages()
+
+
+def test_a_damaged_checkpoint_is_refused_and_a_fresh_start_removes_it(make_cube, train_stage, tmp_path):
+    path, _ = train_stage(make_cube(), name="stage")
+    checkpoint = Path(f"{path}.checkpoint")
+    checkpoint.write_bytes(b"x" * 100)
+    with pytest.raises(UserError, match="damaged"):
+        train_stage(make_cube(), name="stage", resume=True)
+    train_stage(make_cube(), name="stage")
+    assert not checkpoint.exists()
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(make_cube, train_stage, tmp_path, checkout):
+    scene = make_cube()
+    how = {"iterations": 6, "p_unconditional": 0.3, "learning_rate": 1e-3}
+    alone, _ = train_stage(scene, batch_size=4, report=str(tmp_path / "alone.html"), **how)
+    together = str(tmp_path / "together.safetensors")
+    job = TrainCascadeStage(
+        [scene], 1, together, batch_size=2, patch_size=16, rgb_bands="5,3,2", device="cpu", precision="float32", **how
+    )
+    job_file = tmp_path / "job.json"
+    job_file.write_text(json.dumps(job.to_json()))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launcher, "-m", "scdm_qgis.engine", str(job_file)],
+        cwd=checkout,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()].count("result") == 1
+    one, two = (Cascade.load(path).stages[0] for path in (alone, together))
+    losses = [read_header(path).training[0]["final_loss"] for path in (alone, together)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    for key, value in one.network.state_dict().items():
+        assert torch.allclose(value, two.network.state_dict()[key], atol=2e-4), key
 
 
 @pytest.mark.parametrize("prediction", ["noise", "velocity"])
@@ -139,8 +216,10 @@ def test_training_beats_regression_on_a_real_scene(scene, train_stage):
         scene("pavia_university_train.tif"), rgb_bands="60,30,10", iterations=100, patch_size=32, batch_size=8
     )
     validation = read_header(path).training[0]["validation"]
-    assert validation["rmse"] < 0.99 * validation["ridge_rmse"]
-    assert torch.isfinite(torch.tensor(validation["sam"]))
+    assert validation["stage"]["rmse"] < 0.95 * validation["ridge"]["rmse"]
+    assert validation["stage"]["sam"] < 0.95 * validation["ridge"]["sam"]
+    assert len(validation["curve"]) == 10
+    assert 0.6 < validation["coverage"][0] < 0.8 and 0.9 < validation["coverage"][1] < 0.98
 
 
 @pytest.mark.parametrize("preset", ["compact", "paper"])

@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
-import torch
 
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.engine.training_scenes import (
-    ScenePatches,
     choose_bands,
     load_scene,
     measure_normalisation,
@@ -12,8 +10,6 @@ from scdm_qgis.engine.training_scenes import (
     split_scene,
 )
 from scdm_qgis.raster.cube import open_cube
-
-CPU = torch.device("cpu")
 
 
 def counting_cube(bands=6, height=100, width=40):
@@ -68,32 +64,6 @@ def test_rasters_must_have_the_same_bands_and_type(make_raster):
         output_policy([cubes[0], cubes[2]])
 
 
-@pytest.mark.parametrize(("height", "width"), [(200, 60), (60, 200)])
-def test_no_patch_touches_the_hold_out_or_its_guard(make_raster, height, width):
-    scene, bands = load(make_raster(counting_cube(height=height, width=width)), fraction=0.2, patch_size=16)
-    held = scene.hold_out
-    long_side, held_side, trained_side = (
-        (height, held.height, scene.training.height) if height > width else (width, held.width, scene.training.width)
-    )
-    assert held_side == 40
-    assert trained_side == long_side - 40 - 8
-    assert max(held.row + held.height, held.column + held.width) == long_side
-    normalisation = measure_normalisation([scene], bands)
-    scene.values[:] = 5
-    scene.values[(slice(None), *held.slices)] = 9
-    patches = ScenePatches([scene], bands.target, bands.rgb, bands.all, normalisation, 16, True, 0, CPU)
-    assert all(
-        torch.equal(batch.target, torch.full_like(batch.target, batch.target[0, 0, 0, 0])) for batch in cuts(patches)
-    )
-    held_values = np.concatenate([values.ravel() for values, _ in patches.hold_out_blocks()])
-    assert (held_values == 9).all()
-    assert held_values.size == 6 * held.height * held.width
-
-
-def cuts(patches):
-    return [patches(8) for _ in range(50)]
-
-
 def test_small_scenes_are_trained_on_as_a_whole():
     valid = np.ones((40, 40), bool)
     training, held = split_scene(valid, 0.15, 32)
@@ -102,37 +72,25 @@ def test_small_scenes_are_trained_on_as_a_whole():
     assert split_scene(np.ones((400, 40), bool), 0.0, 32)[1] is None
 
 
-def test_a_hold_out_without_data_is_none():
+@pytest.mark.parametrize(("height", "width"), [(200, 60), (60, 200)])
+def test_the_hold_out_is_the_end_of_the_longer_side_behind_a_guard(height, width):
+    training, held = split_scene(np.ones((height, width), bool), 0.2, 16)
+    if height > width:
+        assert (held.row, held.height, held.column, held.width) == (160, 40, 0, width)
+        assert (training.row, training.height, training.width) == (0, 152, width)
+    else:
+        assert (held.column, held.width, held.row, held.height) == (160, 40, 0, height)
+        assert (training.column, training.width, training.height) == (0, 152, height)
+
+
+def test_where_the_end_is_nodata_the_other_end_is_held_out():
     valid = np.ones((400, 40), bool)
     valid[330:] = False
+    training, held = split_scene(valid, 0.15, 32)
+    assert (held.row, held.height) == (0, 60)
+    assert (training.row, training.height) == (76, 324)
+    valid[:70] = False
     assert split_scene(valid, 0.15, 32)[1] is None
-
-
-def test_patches_are_the_scene(make_raster):
-    """Without turning, every patch is a piece of the scene, band for band, and condition fits target."""
-    path = make_raster(counting_cube())
-    scene, bands = load(path, fraction=0, patch_size=8)
-    normalisation = measure_normalisation([scene], bands)
-    patches = ScenePatches([scene], (2, 5), (3, 2, 1), bands.all, normalisation, 8, False, 0, CPU)
-    batch = patches(20)
-    assert batch.target.shape == (20, 2, 8, 8)
-    assert batch.condition.shape == (20, 3, 8, 8)
-    target = (batch.target * normalisation.scale + normalisation.offset).round().int().numpy()
-    condition = (batch.condition * normalisation.scale + normalisation.offset).round().int().numpy()
-    assert (target[:, 1] - target[:, 0] == 3000).all()
-    assert (condition[:, 0] - condition[:, 2] == 2000).all()
-    assert (condition[:, 1] == target[:, 0]).all()
-    assert (np.diff(target, axis=2) == 10).all()
-
-
-def test_turned_patches_stay_consistent(make_raster):
-    scene, bands = load(make_raster(counting_cube()), fraction=0, patch_size=8)
-    patches = ScenePatches(
-        [scene], (2, 5), (3, 2, 1), bands.all, measure_normalisation([scene], bands), 8, True, 0, CPU
-    )
-    batch = patches(40)
-    assert torch.allclose(batch.condition[:, 1], batch.target[:, 0])
-    assert len({tuple(patch[0, 0].tolist()) for patch in batch.target.diff(dim=2).sign()}) > 1
 
 
 def test_nodata_is_filled_and_masked(make_raster):
@@ -143,11 +101,6 @@ def test_nodata_is_filled_and_masked(make_raster):
     assert scene.valid.sum() == 100 * 40 - 100
     assert (scene.values[2] >= 3000).all()
     assert measure_normalisation([scene], bands).offset == pytest.approx(values[:, scene.valid].mean(), rel=1e-6)
-    patches = ScenePatches(
-        [scene], bands.target, bands.rgb, bands.all, measure_normalisation([scene], bands), 16, True, 0, CPU
-    )
-    assert any((patches(1).valid == 0).any() for _ in range(50))
-    assert sum(len(target) for _, target in patches.training_rows()) == scene.valid.sum()
 
 
 def test_constant_and_empty_rasters_are_refused(make_raster):

@@ -1,0 +1,145 @@
+"""What unseen pixels say about a trained stage: how far to trust its residual, how wide to spread its draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import List, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from scdm_qgis.core.cascade import Stage
+from scdm_qgis.core.noise import PlacedNoise
+from scdm_qgis.core.reconstruction import sample_stage, settings_for
+from scdm_qgis.core.residual import Anchor
+from scdm_qgis.core.training import Batch
+
+DRAWS = 8
+"""Draws whose standard deviation is compared with the errors; the number users are advised to take."""
+
+MOST_PATCHES = 24
+"""Draws take many passes, so no more patches than these are drawn."""
+
+LIMITS = ((1.0, 0.6827), (2.0, 0.9545))
+"""Standard deviations, and the share of errors a normal distribution has within them."""
+
+LARGEST_SPREAD = 100.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Standardised residuals on unseen pixels, each (pixel, target band).
+
+    Args:
+        mean: the stage's posterior-mean estimate.
+        truth: the true residual.
+        deviation: standard deviation of the stage's draws, before any calibration.
+    """
+
+    mean: np.ndarray
+    truth: np.ndarray
+    deviation: np.ndarray
+
+    def half(self, number: int) -> Evidence:
+        """Return every other piece of 256 pixels, so that the two halves hold different places."""
+        chosen = (np.arange(len(self.mean)) // 256) % 2 == number
+        return Evidence(self.mean[chosen], self.truth[chosen], self.deviation[chosen])
+
+    @classmethod
+    def join(cls, parts: Sequence[Evidence]) -> Evidence:
+        """Return the evidence of all parts together."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+
+
+@torch.inference_mode()
+def gather_evidence(stage: Stage, batches: Sequence[Batch], seed: int, bfloat16: bool) -> Evidence:
+    """Estimate and draw unseen patches with an anchored stage that is not yet calibrated.
+
+    Args:
+        stage: the stage.
+        batches: the patches.
+        seed: of the draws' noise.
+        bfloat16: whether the network computes in bfloat16.
+    """
+    anchor = _anchor(stage)
+    parts: List[Evidence] = []
+    mean_settings = settings_for(stage.header, draw=False)
+    draw_settings = settings_for(stage.header, draw=True)
+    for number, batch in enumerate(batches):
+        bands, height, width = batch.target.shape[1:]
+        # Places are only names for noise here: every patch gets noise of its own.
+        origins = [(number * height, patch * width) for patch in range(len(batch.target))]
+
+        def residual(estimate: torch.Tensor, batch: Batch = batch) -> torch.Tensor:
+            return anchor.to_residual(estimate, batch.condition)
+
+        drawn = []
+        for draw in range(DRAWS):
+            noise = PlacedNoise(seed, stage.header.index, draw, origins, bands, height, width, batch.target.device)
+            drawn.append(residual(sample_stage(stage, batch.condition, draw_settings, noise, bfloat16)))
+        mean = residual(sample_stage(stage, batch.condition, mean_settings, None, bfloat16))
+        deviation = torch.stack(drawn).std(dim=0)
+        valid = batch.valid[:, 0] > 0
+        values = (x.permute(0, 2, 3, 1)[valid].cpu().numpy() for x in (mean, residual(batch.target), deviation))
+        parts.append(Evidence(*values))
+    return Evidence.join(parts)
+
+
+def calibrate(stage: Stage, evidence: Evidence) -> Stage:
+    """Return an anchored stage with shrinkage and spread fitted to the evidence."""
+    anchor, shrinkage = _anchor(stage), fit_shrinkage(evidence)
+    like = anchor.bias
+    calibrated = replace(
+        anchor,
+        shrinkage=torch.from_numpy(shrinkage).to(like),
+        spread=torch.from_numpy(fit_spread(evidence, shrinkage)).to(like),
+    )
+    return replace(stage, anchor=calibrated)
+
+
+def _anchor(stage: Stage) -> Anchor:
+    if stage.anchor is None:
+        raise ValueError("only anchored stages are calibrated")
+    return stage.anchor
+
+
+def fit_shrinkage(evidence: Evidence) -> np.ndarray:
+    """Return the share of the estimated residual, 0 to 1, that leaves the least squared error per band."""
+    mean, truth = evidence.mean.astype(np.float64), evidence.truth.astype(np.float64)
+    power = np.square(mean).sum(axis=0)
+    best = (mean * truth).sum(axis=0) / np.where(power > 0, power, 1)
+    return np.where(power > 0, np.clip(best, 0, 1), 1.0)
+
+
+def fit_spread(evidence: Evidence, shrinkage: np.ndarray) -> np.ndarray:
+    """Return the factor on the draws' standard deviation per band that makes it fit the errors.
+
+    Errors have heavier tails than a normal distribution, so that no factor fits one and two standard
+    deviations both: the mean of the two factors that fit one of them is taken.
+    """
+    ratios = _ratios(evidence, shrinkage)
+    fitting = [np.quantile(ratios, share, axis=0) / sigmas for sigmas, share in LIMITS]
+    return np.clip(np.mean(fitting, axis=0), 1 / LARGEST_SPREAD, LARGEST_SPREAD)
+
+
+def measure_coverage(evidence: Evidence) -> Tuple[float, float]:
+    """Return the shares of errors within one and two standard deviations.
+
+    The factors are fitted to one half of the evidence and tried on the other, both ways.
+    """
+    within: List[List[float]] = [[], []]
+    for number in (0, 1):
+        fitted, tried = evidence.half(number), evidence.half(1 - number)
+        if len(fitted.mean) == 0 or len(tried.mean) == 0:
+            fitted = tried = evidence
+        shrinkage = fit_shrinkage(fitted)
+        ratios = _ratios(tried, shrinkage) / fit_spread(fitted, shrinkage)
+        for shares, (sigmas, _) in zip(within, LIMITS):
+            shares.append(float((ratios <= sigmas).mean()))
+    return float(np.mean(within[0])), float(np.mean(within[1]))
+
+
+def _ratios(evidence: Evidence, shrinkage: np.ndarray) -> np.ndarray:
+    """Return errors in standard deviations of the draws (pixel, band)."""
+    error = np.abs(evidence.truth - shrinkage * evidence.mean)
+    return np.asarray(error / np.maximum(evidence.deviation, 1e-6))

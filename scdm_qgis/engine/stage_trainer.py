@@ -1,0 +1,199 @@
+"""Train a stage on scenes, judge it on unseen pixels, and calibrate it with them."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Callable, Optional, Tuple
+
+import torch
+
+from scdm_qgis.core.cascade import Stage, make_network
+from scdm_qgis.core.cascade_header import Normalisation, StageHeader
+from scdm_qgis.core.training import Training, TrainingSettings, train
+from scdm_qgis.core.unet import UNet
+from scdm_qgis.engine import calibration, validation
+from scdm_qgis.engine.anchor import fit_anchor, fit_plain_ridge
+from scdm_qgis.engine.calibration import Evidence, calibrate, gather_evidence, measure_coverage
+from scdm_qgis.engine.checkpoint import Checkpoint
+from scdm_qgis.engine.events import EventWriter
+from scdm_qgis.engine.progress import Progress
+from scdm_qgis.engine.scene_patches import ScenePatches, Split
+from scdm_qgis.engine.training_scenes import Region
+from scdm_qgis.engine.validation import (
+    PATCHES_AT_ONCE,
+    Errors,
+    Validation,
+    hold_out_loss,
+    judge_regression,
+    judge_stage,
+)
+
+LEFT_OUT = 4
+"""Scenes too small for a hold-out have one part in this many left out at either end of their longer side."""
+
+LEFT_OUT_ITERATIONS = 3
+"""A training with blocks left out takes one iteration in this many of the stage's own."""
+
+LOGS = 10
+"""Lines of log a training writes."""
+
+
+@dataclass(frozen=True)
+class StageTrainer:
+    """What all trainings of one stage have in common.
+
+    Args:
+        header: the stage.
+        normalisation: data units to network units.
+        settings: how to train.
+        device: where to train.
+        events: where to log.
+        progress: told of every iteration.
+    """
+
+    header: StageHeader
+    normalisation: Normalisation
+    settings: TrainingSettings
+    device: torch.device
+    events: EventWriter
+    progress: Progress
+
+    def train(
+        self, patches: ScenePatches, checkpoint: Checkpoint, resume: bool
+    ) -> Tuple[Stage, Training, Optional[Validation]]:
+        """Train the stage; return it, calibrated and judged on the hold-out where there is one.
+
+        Raises:
+            UserError: the training diverged, or cannot be taken up.
+        """
+        stage = self._new_stage(patches)
+        training = Training(stage, self.settings)
+        if resume and checkpoint.restore(training):
+            self.events.info(f"Going on after iteration {training.iteration}.")
+            self.progress.advance(training.iteration, "Going on")
+        elif resume:
+            self.events.info("There is no checkpoint to go on from: the training starts afresh.")
+        elif training.processes.rank == 0:
+            checkpoint.remove()
+        batches = patches.hold_out_batches(validation.MOST_PATCHES, PATCHES_AT_ONCE)
+        plain = fit_plain_ridge(self.header, patches)
+        ridge = judge_regression(plain, batches, self.normalisation) if batches else None
+        if ridge is not None:
+            self.events.info(f"Hold-out, plain ridge regression: RMSE {ridge.rmse:.4g}, SAM {ridge.sam:.4f} rad.")
+
+        def judge(network: UNet) -> Tuple[float, float]:
+            judged = judge_stage(replace(stage, network=network), batches, self.normalisation, self.settings.bfloat16)
+            self.events.info(
+                f"Hold-out after iteration {training.iteration}: RMSE {judged.rmse:.4g}, SAM {judged.sam:.4f} rad."
+            )
+            return judged.rmse, judged.sam
+
+        judged = batches and stage.anchor is not None
+        after = self._after_iteration(checkpoint if training.processes.rank == 0 else None)
+        stage = replace(stage, network=train(training, patches, after, judge if judged else None))
+        if ridge is None:
+            return stage, training, None
+        result = Validation(False, hold_out_loss(stage, batches, self.settings), None, ridge)
+        if stage.anchor is None:
+            return stage, training, result
+        self.progress.say("Calibrating on the hold-out")
+        evidence = self._evidence(stage, patches)
+        stage = calibrate(stage, evidence)
+        return (
+            stage,
+            training,
+            replace(
+                result,
+                stage=judge_stage(stage, batches, self.normalisation, self.settings.bfloat16),
+                curve=tuple(training.judgements),
+                coverage=measure_coverage(evidence),
+            ),
+        )
+
+    def calibrate_by_leaving_out(self, stage: Stage, patches: ScenePatches) -> Tuple[Stage, Validation]:
+        """Return a stage trained on everything, calibrated by shorter trainings that leave blocks out.
+
+        Either end of every scene is left out once, with half a patch of guard beside it.
+        """
+        self.events.info(
+            "The scenes are too small to keep a part of them unseen: everything was trained on. Two shorter "
+            "trainings that leave an end of every scene out say how far the stage can be trusted."
+        )
+        settings = replace(self.settings, iterations=math.ceil(self.settings.iterations / LEFT_OUT_ITERATIONS))
+        trainer = replace(self, settings=settings)
+        folds = []
+        for first in (True, False):
+            part = patches.with_splits([_leave_end_out(training, first, patches) for training, _ in patches.splits])
+            fold = trainer._new_stage(part)
+            fold = replace(fold, network=train(Training(fold, settings), part, trainer._after_iteration(None)))
+            folds.append((fold, part))
+        self.progress.say("Calibrating on the left-out blocks")
+        evidence = Evidence.join([self._evidence(fold, part) for fold, part in folds])
+        own, ridge = Errors(self.normalisation), Errors(self.normalisation)
+        for fold, part in folds:
+            calibrated, plain = calibrate(fold, evidence), fit_plain_ridge(self.header, part)
+            for batch in part.hold_out_batches(validation.MOST_PATCHES, PATCHES_AT_ONCE):
+                own.add(validation.estimate(calibrated, batch, settings.bfloat16), batch)
+                ridge.add(plain(batch.condition), batch)
+        result = Validation(True, None, own.judgement(), ridge.judgement(), (), measure_coverage(evidence))
+        return calibrate(stage, evidence), result
+
+    def _evidence(self, stage: Stage, patches: ScenePatches) -> Evidence:
+        batches = patches.hold_out_batches(calibration.MOST_PATCHES, PATCHES_AT_ONCE)
+        return gather_evidence(stage, batches, self.settings.seed, self.settings.bfloat16)
+
+    def _new_stage(self, patches: ScenePatches) -> Stage:
+        """Return an untrained stage on the training device.
+
+        An anchored network starts from zero output, so that the stage starts as the regression itself.
+        """
+        torch.manual_seed(self.settings.seed)
+        header = self.header
+        network = make_network(header)
+        anchor = None
+        if header.prediction == "residual":
+            for parameter in network.conv_out.parameters():
+                torch.nn.init.zeros_(parameter)
+            anchor = fit_anchor(header, patches)
+        return Stage(header, network, anchor).to(self.device)
+
+    def _after_iteration(self, checkpoint: Optional[Checkpoint]) -> Callable[[Training], None]:
+        """Return what reports an iteration and keeps the checkpoint fresh."""
+        iterations = self.settings.iterations
+        log_every = max(1, iterations // LOGS)
+        started, first = time.monotonic(), None
+
+        def after(training: Training) -> None:
+            nonlocal first
+            first = training.iteration - 1 if first is None else first
+            done = training.iteration - first
+            patches = done * self.settings.batch_size * training.processes.count
+            rate = f"{patches / max(time.monotonic() - started, 1e-9):.0f} patches a second"
+            known = f", loss {training.last_loss:.4f}" if math.isfinite(training.last_loss) else ""
+            self.progress.advance(1, f"Iteration {training.iteration} of {iterations}{known}, {rate}")
+            if training.iteration % log_every == 0:
+                self.events.info(f"Iteration {training.iteration} of {iterations}{known}, {rate}.")
+            if checkpoint is not None:
+                checkpoint.save_when_due(training)
+
+        return after
+
+
+def _leave_end_out(training: Region, first: bool, patches: ScenePatches) -> Split:
+    """Return a scene's region without one end of its longer side and a guard, and that end."""
+    upright = training.height >= training.width
+    side = training.height if upright else training.width
+    held = max(1, side // LEFT_OUT)
+    kept = side - held - min(patches.patch_size // 2, side // LEFT_OUT)
+    kept_start, held_start = (side - kept, 0) if first else (0, side - held)
+    if upright:
+        return (
+            replace(training, row=training.row + kept_start, height=kept),
+            replace(training, row=training.row + held_start, height=held),
+        )
+    return (
+        replace(training, column=training.column + kept_start, width=kept),
+        replace(training, column=training.column + held_start, width=held),
+    )
