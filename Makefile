@@ -46,7 +46,7 @@ bench: setup  ## Run every benchmark.
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PYTHON) -m benchmarks.$$(basename $$script .py); done
 
 bench-quality: setup  ## Print the table of results on real scenes.
-	@$(PYTHON) -m benchmarks.pavia_university
+	@$(PYTHON) -m benchmarks.quality
 
 screenshots: build  ## Take the README's pictures of the real QGIS.
 	@$(PYTHON) -m tools.screenshots

@@ -164,19 +164,11 @@ class Training:
         return min((rmse for _, rmse, _ in self.judgements), default=math.inf)
 
     @property
-    def done(self) -> bool:
-        """Whether nothing is left to do."""
-        if self.iteration >= self.settings.iterations:
-            return True
+    def stopped_early(self) -> bool:
+        """Whether an early stop is wanted and due."""
         if not self.settings.early_stop or len(self.judgements) <= PATIENCE:
             return False
         return min(rmse for _, rmse, _ in self.judgements[-PATIENCE:]) > self.best_judgement
-
-    @property
-    def judgement_due(self) -> bool:
-        """Whether the averaged weights are to be judged after this iteration."""
-        every = max(1, self.settings.iterations // max(1, self.settings.validations))
-        return self.iteration % every == 0 or self.iteration == self.settings.iterations
 
     def step(self, patches: Patches) -> None:
         """Do one iteration.
@@ -226,17 +218,28 @@ class Training:
             self._best = {key: value.clone() for key, value in self.average.network.state_dict().items()}
         self.judgements.append((self.iteration, rmse, sam))
 
-    def result(self) -> UNet:
-        """Return the network with the averaged weights that were judged best, or the last where none were.
+    def last_network(self) -> UNet:
+        """Return a network with the averaged weights; raises UserError where they are no numbers."""
+        return self._checked(deepcopy(self.average.network))
 
-        Raises:
-            UserError: the weights are no numbers.
-        """
+    def best_network(self) -> UNet:
+        """Return a network with the averaged weights that were judged best; raises UserError as `last_network`."""
+        network = deepcopy(self.average.network)
         if self._best is not None:
-            self.average.network.load_state_dict(self._best)
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.average.network.parameters()):
+            network.load_state_dict(self._best)
+        return self._checked(network)
+
+    @staticmethod
+    def _checked(network: UNet) -> UNet:
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()):
             raise DIVERGED
-        return self.average.network
+        return network
+
+    def go_back_to_best(self) -> None:
+        """Go on from the weights that were judged best."""
+        weights = self.best_network().state_dict()
+        self._network.load_state_dict(weights)
+        self.average.network.load_state_dict(weights)
 
     def tensors(self) -> Dict[str, Tensor]:
         """Return all tensors needed to go on, by name."""
@@ -301,25 +304,27 @@ def train(
     training: Training,
     patches: Patches,
     after_iteration: Callable[[Training], None],
+    until: int,
     judge: Optional[Callable[[UNet], Tuple[float, float]]] = None,
-) -> UNet:
-    """Train until done and return the network with the best averaged weights.
+) -> None:
+    """Train up to an iteration, or to an early stop.
 
     Args:
         training: a new training, or one taken up again.
         patches: gives the patches.
         after_iteration: called after every iteration.
-        judge: returns a network's RMSE and SAM on unseen pixels; without it the last weights are kept.
+        until: the iteration, at most the settings'.
+        judge: returns a network's RMSE and SAM on unseen pixels.
 
     Raises:
         UserError: the loss is no longer a number.
     """
-    while not training.done:
+    judge_every = max(1, until // max(1, training.settings.validations))
+    while training.iteration < until and not training.stopped_early:
         training.step(patches)
-        if judge is not None and training.judgement_due:
+        if judge is not None and (training.iteration % judge_every == 0 or training.iteration == until):
             training.judge(*judge(training.average.network))
         after_iteration(training)
-    return training.result()
 
 
 def _step_size(done: int, settings: TrainingSettings) -> float:

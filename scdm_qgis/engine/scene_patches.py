@@ -58,6 +58,7 @@ class ScenePatches:
             valid.append(torch.from_numpy(scene.valid.reshape(-1)).to(device))
         self._target, self._condition, self._valid = torch.cat(target), torch.cat(condition), torch.cat(valid)
         self._masks = [scene.valid for scene in scenes]
+        self.wholes = [Region(0, 0, *scene.valid.shape) for scene in scenes]
         sizes = [scene.valid.size for scene in scenes]
         self._firsts = [sum(sizes[:i]) for i in range(len(sizes))]
         self._set_splits([(scene.training, scene.hold_out) for scene in scenes])

@@ -30,6 +30,9 @@ from scdm_qgis.engine.validation import (
     judge_stage,
 )
 
+JUDGED_SHARE = 0.6
+"""Share of the iterations that keep off the hold-out."""
+
 LEFT_OUT = 4
 """Scenes too small for a hold-out have one part in this many left out at either end of their longer side."""
 
@@ -65,6 +68,9 @@ class StageTrainer:
     ) -> Tuple[Stage, Training, Optional[Validation]]:
         """Train the stage; return it, calibrated and judged on the hold-out where there is one.
 
+        An anchored stage that has been judged and calibrated finishes its training on everything, the
+        hold-out included, which is too much of a few scenes to go unused.
+
         Raises:
             UserError: the training diverged, or cannot be taken up.
         """
@@ -77,11 +83,18 @@ class StageTrainer:
             self.events.info("There is no checkpoint to go on from: the training starts afresh.")
         elif training.processes.rank == 0:
             checkpoint.remove()
+        after = self._after_iteration(checkpoint if training.processes.rank == 0 else None)
         batches = patches.hold_out_batches(validation.MOST_PATCHES, PATCHES_AT_ONCE)
-        plain = fit_plain_ridge(self.header, patches)
-        ridge = judge_regression(plain, batches, self.normalisation) if batches else None
-        if ridge is not None:
-            self.events.info(f"Hold-out, plain ridge regression: RMSE {ridge.rmse:.4g}, SAM {ridge.sam:.4f} rad.")
+        if not batches:
+            train(training, patches, after, self.settings.iterations)
+            return replace(stage, network=training.last_network()), training, None
+        ridge = judge_regression(fit_plain_ridge(self.header, patches), batches, self.normalisation)
+        self.events.info(f"Hold-out, plain ridge regression: RMSE {ridge.rmse:.4g}, SAM {ridge.sam:.4f} rad.")
+        result = Validation(False, None, None, ridge)
+        if stage.anchor is None:
+            train(training, patches, after, self.settings.iterations)
+            stage = replace(stage, network=training.last_network())
+            return stage, training, replace(result, loss=hold_out_loss(stage, batches, self.settings))
 
         def judge(network: UNet) -> Tuple[float, float]:
             judged = judge_stage(replace(stage, network=network), batches, self.normalisation, self.settings.bfloat16)
@@ -90,27 +103,30 @@ class StageTrainer:
             )
             return judged.rmse, judged.sam
 
-        judged = batches and stage.anchor is not None
-        after = self._after_iteration(checkpoint if training.processes.rank == 0 else None)
-        stage = replace(stage, network=train(training, patches, after, judge if judged else None))
-        if ridge is None:
-            return stage, training, None
-        result = Validation(False, hold_out_loss(stage, batches, self.settings), None, ridge)
-        if stage.anchor is None:
-            return stage, training, result
+        judged_iterations = math.ceil(JUDGED_SHARE * self.settings.iterations)
+        finishing = training.iteration > judged_iterations
+        train(training, patches, after, judged_iterations, judge)
+        judged = replace(stage, network=training.best_network())
         self.progress.say("Calibrating on the hold-out")
-        evidence = self._evidence(stage, patches)
-        stage = calibrate(stage, evidence)
-        return (
-            stage,
-            training,
-            replace(
-                result,
-                stage=judge_stage(stage, batches, self.normalisation, self.settings.bfloat16),
-                curve=tuple(training.judgements),
-                coverage=measure_coverage(evidence),
-            ),
+        evidence = self._evidence(judged, patches)
+        calibrated = calibrate(judged, evidence)
+        result = replace(
+            result,
+            loss=hold_out_loss(judged, batches, self.settings),
+            stage=judge_stage(calibrated, batches, self.normalisation, self.settings.bfloat16),
+            curve=tuple(training.judgements),
+            coverage=measure_coverage(evidence),
         )
+        if training.stopped_early:
+            return calibrated, training, result
+        if not finishing:
+            training.go_back_to_best()
+        everything = patches.with_splits([(whole, None) for whole in patches.wholes])
+        # The regression takes the hold-out in as well; the network learns what is left of it.
+        training.stage = replace(stage, anchor=fit_anchor(self.header, everything).to(self.device))
+        train(training, everything, after, self.settings.iterations)
+        finished = replace(training.stage, network=training.last_network())
+        return calibrate(finished, evidence), training, result
 
     def calibrate_by_leaving_out(self, stage: Stage, patches: ScenePatches) -> Tuple[Stage, Validation]:
         """Return a stage trained on everything, calibrated by shorter trainings that leave blocks out.
@@ -127,8 +143,9 @@ class StageTrainer:
         for first in (True, False):
             part = patches.with_splits([_leave_end_out(training, first, patches) for training, _ in patches.splits])
             fold = trainer._new_stage(part)
-            fold = replace(fold, network=train(Training(fold, settings), part, trainer._after_iteration(None)))
-            folds.append((fold, part))
+            training = Training(fold, settings)
+            train(training, part, trainer._after_iteration(None), settings.iterations)
+            folds.append((replace(fold, network=training.last_network()), part))
         self.progress.say("Calibrating on the left-out blocks")
         evidence = Evidence.join([self._evidence(fold, part) for fold, part in folds])
         own, ridge = Errors(self.normalisation), Errors(self.normalisation)

@@ -49,7 +49,7 @@ from scdm_qgis.raster.cube import open_cube
 PAPER_GUIDANCE_WEIGHT = 0.5
 """ICMG's s of noise-prediction stages after the first; the paper gives none, 2.5 is its code's upper end."""
 
-MEAN_SHARE = 0.5
+MEAN_SHARE = 0.75
 """Share of training samples that teach the posterior mean itself."""
 
 CONTEXT_SIGMAS = (1.0, 2.0, 4.0, 8.0)

@@ -22,6 +22,11 @@ LEFT_OUT = (
     "those of two shorter trainings that each left an end of every scene out."
 )
 
+HELD_OUT = (
+    "The numbers are those of the stage while a part of the scenes was held out. After that it finished its training "
+    "on everything, unless it was stopped early."
+)
+
 
 def render_training_report(
     job: TrainCascadeStage,
@@ -60,7 +65,7 @@ def _verdict(validation: Optional[Validation]) -> List[str]:
             "A stage without a regression under it is judged by its loss here, because a reconstruction takes many "
             "passes. Use Evaluate Reconstruction to judge the cascade."
         ]
-    sentences = [LEFT_OUT] if validation.left_out else []
+    sentences = [LEFT_OUT if validation.left_out else HELD_OUT]
     sentences.append(
         f"The stage's RMSE is {validation.stage.rmse:.5g}, that of plain ridge regression {validation.ridge.rmse:.5g}."
     )

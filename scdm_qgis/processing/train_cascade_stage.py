@@ -121,7 +121,8 @@ class TrainCascadeStageAlgorithm(JobAlgorithm):
             QgsProcessingParameterNumber(
                 "VALIDATION_FRACTION", "Validation fraction", double, 0.15, minValue=0, maxValue=0.9
             ),
-            "Share of the pixels that is held out to see how good the stage is on what it has not seen; 0 for none.",
+            "Share of the pixels that is held out to see how good the stage is on what it has not seen; 0 for none. "
+            "A stage that predicts a residual finishes its training on all pixels.",
             advanced=True,
         )
         self.add(device_parameter(), DEVICE_HELP, advanced=True)

@@ -61,7 +61,8 @@ def no_report(training):
 
 def trained(stage, how, judge=None):
     training = Training(stage, how)
-    return train(training, Squares(stage), no_report, judge), training
+    train(training, Squares(stage), no_report, how.iterations, judge)
+    return training.best_network(), training
 
 
 @pytest.mark.parametrize("loss", ["mse", "l1"])
@@ -146,13 +147,14 @@ def test_a_training_taken_up_again_equals_one_that_was_not_interrupted(make_stag
             raise CutError
 
     with pytest.raises(CutError):
-        train(interrupted, Squares(stage), cut, judge)
+        train(interrupted, Squares(stage), cut, how.iterations, judge)
     values = json.loads(json.dumps(interrupted.values()))
     stage = make_stage(1)
     again = Training(stage, how)
     again.restore(interrupted.tensors(), values)
     assert again.iteration == 5
-    other = train(again, Squares(stage), no_report, judge)
+    train(again, Squares(stage), no_report, how.iterations, judge)
+    other = again.best_network()
     assert again.losses == training.losses
     assert again.judgements == training.judgements
     before, after = training.tensors(), again.tensors()
@@ -173,7 +175,10 @@ def test_the_best_judged_weights_are_kept_and_an_early_stop_comes_after_three_wo
     assert training.iteration == 50
     assert [rmse for _, rmse, _ in training.judgements] == [3.0, 1.0, 2.0, 1.5, 2.5]
     assert all(torch.equal(value, kept[1][key]) for key, value in network.state_dict().items())
+    assert torch.equal(training.last_network().conv_out.weight, kept[-1]["conv_out.weight"])
     assert not torch.equal(network.conv_out.weight, kept[-1]["conv_out.weight"])
+    training.go_back_to_best()
+    assert torch.equal(training.last_network().conv_out.weight, network.conv_out.weight)
 
 
 def test_moving_average():

@@ -218,7 +218,7 @@ def test_training_beats_regression_on_a_real_scene(scene, train_stage):
     validation = read_header(path).training[0]["validation"]
     assert validation["stage"]["rmse"] < 0.95 * validation["ridge"]["rmse"]
     assert validation["stage"]["sam"] < 0.95 * validation["ridge"]["sam"]
-    assert len(validation["curve"]) == 10
+    assert len(validation["curve"]) == 10 and validation["curve"][-1][0] == 60
     assert 0.6 < validation["coverage"][0] < 0.8 and 0.9 < validation["coverage"][1] < 0.98
 
 
