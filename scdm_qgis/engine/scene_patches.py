@@ -79,8 +79,8 @@ class ScenePatches:
 
     def __call__(self, iteration: int, count: int, part: slice) -> Batch:
         """Return the given part of an iteration's `count` patches; each holds at least one valid pixel."""
-        random = np.random.default_rng(iteration_seed(self._seed, iteration))
-        return self._gather(np.stack([self._cut(random) for _ in range(count)])[part])
+        generator = np.random.default_rng(iteration_seed(self._seed, iteration))
+        return self._gather(np.stack([self._cut(generator) for _ in range(count)])[part])
 
     def training_rows(self) -> Iterator[Tuple[float, np.ndarray, np.ndarray]]:
         """Yield the valid training pixels, a row of each scene at a time.
@@ -140,23 +140,23 @@ class ScenePatches:
                 if (fresh & self._masks[scene][window]).any():
                     yield self._window(scene, row, column, height, width), fresh
 
-    def _cut(self, random: np.random.Generator) -> Indices:
+    def _cut(self, generator: np.random.Generator) -> Indices:
         """Return the pixel numbers of a random training patch (row, column)."""
-        scene = int(random.choice(len(self.splits), p=self._shares))
+        scene = int(generator.choice(len(self.splits), p=self._shares))
         training, centres = self.splits[scene][0], self._centres[scene]
-        row, column = centres[random.integers(len(centres))]
+        row, column = centres[generator.integers(len(centres))]
         indices = self._window(
             scene,
-            training.row + _start(random, row, self._height, training.height),
-            training.column + _start(random, column, self._width, training.width),
+            training.row + _start(generator, row, self._height, training.height),
+            training.column + _start(generator, column, self._width, training.width),
             self._height,
             self._width,
         )
         if not self._symmetries:
             return indices
-        turns = random.integers(4) if self._height == self._width else 2 * random.integers(2)
+        turns = generator.integers(4) if self._height == self._width else 2 * generator.integers(2)
         indices = np.rot90(indices, turns)
-        return indices[:, ::-1] if random.integers(2) else indices
+        return indices[:, ::-1] if generator.integers(2) else indices
 
     def _window(self, scene: int, row: int, column: int, height: int, width: int) -> Indices:
         rows, columns = np.arange(row, row + height), np.arange(column, column + width)
@@ -198,6 +198,6 @@ def _starts(first: int, length: int, patch: int) -> List[int]:
     return starts if starts[-1] + patch == first + length else [*starts, first + length - patch]
 
 
-def _start(random: np.random.Generator, pixel: int, patch: int, side: int) -> int:
+def _start(generator: np.random.Generator, pixel: int, patch: int, side: int) -> int:
     """Return where a patch starts that holds `pixel` and stays within the side."""
-    return int(random.integers(max(0, pixel - patch + 1), min(pixel, side - patch) + 1))
+    return int(generator.integers(max(0, pixel - patch + 1), min(pixel, side - patch) + 1))

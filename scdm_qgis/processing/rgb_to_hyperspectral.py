@@ -60,7 +60,8 @@ class RgbToHyperspectralAlgorithm(JobAlgorithm):
         )
         self.add(
             QgsProcessingParameterRasterDestination("UNCERTAINTY", "Uncertainty", None, True, False),
-            "Standard deviation of the draws for each pixel and band, in the data's unit. Needs two samples or more.",
+            "Standard deviation of the draws for each pixel and band, in the data's unit. Needs two samples or more. "
+            "Models that were validated have fitted it to the errors they made there.",
         )
         self.addOutput(QgsProcessingOutputNumber("SECONDS", "Seconds it took"))
         self.addOutput(QgsProcessingOutputNumber("TILES", "Tiles computed"))
@@ -88,8 +89,10 @@ class RgbToHyperspectralAlgorithm(JobAlgorithm):
         integer = QgsProcessingParameterNumber.Type.Integer
         self.add(
             QgsProcessingParameterNumber("SAMPLES", "Samples", integer, 0, minValue=0, maxValue=10000),
-            "0 for the best estimate in one step, 1 for one draw, more for the mean of as many draws, which takes "
-            "as much longer. Models that predict noise know no such estimate: for them 0 gives one draw.",
+            "0 for the best estimate in one step: the lowest error, but smoother than real spectra. 1 for one draw: "
+            "as rough as real spectra, with a larger error. 8 or more for the mean of as many draws and their "
+            "standard deviation, which takes as much longer. Models that predict noise know no such estimate: for "
+            "them 0 gives one draw.",
         )
         self.add(
             QgsProcessingParameterEnum("SAMPLER", "Sampler", list(SAMPLERS), False, None, True, True),

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from scdm_qgis.engine.calibration import Evidence, fit_shrinkage, fit_spread, measure_coverage
+
+
+def evidence(mean, truth, deviation=1.0):
+    return Evidence(mean, truth, np.full_like(truth, deviation))
+
+
+def noise(pixels=20_000, bands=3, seed=0):
+    return np.random.default_rng(seed).normal(size=(pixels, bands))
+
+
+def test_shrinkage_is_the_share_of_the_estimate_that_is_true():
+    truth, wrong = noise(), noise(seed=1)
+    mean = np.stack([truth[:, 0], 2 * truth[:, 1], truth[:, 2] + wrong[:, 2]], axis=1)
+    assert fit_shrinkage(evidence(mean, truth)) == pytest.approx([1.0, 0.5, 0.5], abs=0.02)
+
+
+def test_shrinkage_never_turns_or_stretches_an_estimate():
+    truth = noise()
+    mean = np.stack([-truth[:, 0], 0.1 * truth[:, 1], 0 * truth[:, 2]], axis=1)
+    assert fit_shrinkage(evidence(mean, truth)) == pytest.approx([0.0, 1.0, 1.0])
+
+
+def test_a_shrunk_estimate_is_never_worse_than_none():
+    truth, mean = noise(), noise(seed=1) + 0.3 * noise()
+    shrinkage = fit_shrinkage(evidence(mean, truth))
+    assert (np.square(truth - shrinkage * mean).mean(axis=0) <= np.square(truth).mean(axis=0)).all()
+
+
+def test_spread_makes_the_draws_as_wide_as_the_errors():
+    errors = noise() * [1, 3, 0.2]
+    spread = fit_spread(evidence(np.zeros_like(errors), errors, deviation=0.5), np.ones(3))
+    assert spread == pytest.approx([2, 6, 0.4], rel=0.03)
+
+
+def test_heavy_tails_are_met_half_way():
+    """No factor fits both limits: too many errors lie within the first, too few within the second."""
+    errors = np.random.default_rng(0).laplace(size=(50_000, 1))
+    one, two = measure_coverage(evidence(np.zeros_like(errors), errors))
+    assert 0.6827 < one < 0.76
+    assert 0.92 < two < 0.9545
+
+
+def test_coverage_of_normal_errors_is_nominal_and_measured_on_other_pixels():
+    errors = noise()
+    one, two = measure_coverage(evidence(np.zeros_like(errors), errors))
+    assert one == pytest.approx(0.683, abs=0.01)
+    assert two == pytest.approx(0.954, abs=0.01)
+    errors[(np.arange(len(errors)) // 256) % 2 == 1] *= 10
+    one, _ = measure_coverage(evidence(np.zeros_like(errors), errors))
+    assert one == pytest.approx((0.08 + 1.0) / 2, abs=0.02)
