@@ -15,6 +15,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.presets import PREDICTIONS, NetworkConfig
+from scdm_qgis.core.rgb_distribution import RgbDistribution
 
 FORMAT = 1
 METADATA_KEY = "scdm"
@@ -248,6 +249,7 @@ class CascadeHeader:
         training: provenance, one entry a stage in the same order: scenes with size and sha256 of
             pixels, iterations, seed, losses, validation metrics.
         created_with: name and version of the program that wrote the file.
+        rgb_distribution: of the training scenes' pixels; None where unknown (imported networks).
     """
 
     stages: Tuple[StageHeader, ...]
@@ -255,6 +257,7 @@ class CascadeHeader:
     nodata_policy: NodataPolicy
     training: Tuple[Mapping[str, Any], ...]
     created_with: str
+    rgb_distribution: Optional[RgbDistribution] = None
 
     def to_json(self) -> Dict[str, Any]:
         """Return the header as JSON values."""
@@ -268,6 +271,7 @@ class CascadeHeader:
             "nodata_policy": policy,
             "training": list(self.training),
             "created_with": self.created_with,
+            "rgb_distribution": None if self.rgb_distribution is None else self.rgb_distribution.to_json(),
         }
 
     @classmethod
@@ -280,12 +284,14 @@ class CascadeHeader:
             )
         policy = values["nodata_policy"]
         nodata = None if policy["nodata"] is None else float(policy["nodata"])
+        distribution = values.get("rgb_distribution")
         return cls(
             stages=tuple(StageHeader.from_json(stage) for stage in values["stages"]),
             normalisation=Normalisation(**values["normalisation"]),
             nodata_policy=NodataPolicy(str(policy["dtype"]), nodata),
             training=tuple(values["training"]),
             created_with=str(values["created_with"]),
+            rgb_distribution=None if distribution is None else RgbDistribution.from_json(distribution),
         )
 
     def check_complete(self) -> None:

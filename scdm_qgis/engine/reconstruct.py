@@ -33,6 +33,12 @@ SMALLEST_TILE = 32
 OVERLAP_SHARE = 4
 """The overlap is this fraction of a tile by default."""
 
+SAMPLE_SIDE = 64
+"""Side in pixels of the windows that are compared with the training data."""
+
+SAMPLES_A_SIDE = 12
+"""Most such windows in a row and in a column."""
+
 BATCH_PIXELS = {"cpu": 256 * 256, "cuda": 16 * 256 * 256, "mps": 4 * 256 * 256}
 """Pixels of an automatic batch by type of device."""
 
@@ -47,6 +53,7 @@ def run(job: RgbToHyperspectral, events: EventWriter) -> Dict[str, Any]:
     device = choose_device(job.device)
     with open_cube(job.input) as cube:
         tiling = _tiling(job, cube, cascade.header)
+        _warn_of_other_data(cube, tiling, cascade.header, events)
         tiles = _TileReconstructor(
             cascade.to(device),
             _settings(job, cascade.header),
@@ -82,6 +89,36 @@ def _tiling(job: RgbToHyperspectral, cube: Cube, header: CascadeHeader) -> _Tili
     tile_size = job.tile_size or max(SMALLEST_TILE, *(stage.patch_size for stage in header.stages))
     overlap = tile_size // OVERLAP_SHARE if job.overlap is None else job.overlap
     return _Tiling(rgb, Lattice(cube.height, cube.width, tile_size, overlap), extent_window(job.extent, cube))
+
+
+def _warn_of_other_data(cube: Cube, tiling: _Tiling, header: CascadeHeader, events: EventWriter) -> None:
+    """Say, before the work starts, in which ways the input differs from the training data."""
+    pixels = _sample_pixels(cube, tiling)
+    if header.rgb_distribution is None or len(pixels) == 0:
+        return
+    differences = header.rgb_distribution.differences(pixels)
+    for difference in differences:
+        events.warning(difference)
+    if differences:
+        events.warning("Spectra of such pixels are guesses: no training pixel was like them.")
+
+
+def _sample_pixels(cube: Cube, tiling: _Tiling) -> np.ndarray:
+    """Return RGB pixels (pixel, 3) of windows spread over what is reconstructed; all of a small raster."""
+    top, left, height, width = tiling.window
+    samples = []
+    for row in _spread(top, height):
+        for column in _spread(left, width):
+            rows, columns = min(SAMPLE_SIDE, top + height - row), min(SAMPLE_SIDE, left + width - column)
+            rgb, valid = cube.read(tiling.rgb_bands, row, column, rows, columns)
+            samples.append(rgb[:, valid].T)
+    return np.concatenate(samples)
+
+
+def _spread(first: int, length: int) -> List[int]:
+    """Return where up to `SAMPLES_A_SIDE` windows start that are spread evenly over a length."""
+    count = min(SAMPLES_A_SIDE, math.ceil(length / SAMPLE_SIDE))
+    return [first + number * length // count for number in range(count)]
 
 
 def extent_window(extent: Optional[Sequence[float]], cube: Cube) -> Window:
@@ -280,8 +317,7 @@ def _reconstruct_raster(
         height, width = tiling.window[2:]
         share = clipped / (height * width * sum(len(product.stage.bands) for product in products))
         events.warning(
-            f"{clipped} values ({share:.1%}) lay outside the output's data type and were clipped to its limits. "
-            "Where that is much, check that the input has the unit of the training data."
+            f"{clipped} values ({share:.1%}) lay outside the output's data type and were clipped to its limits."
         )
     return count
 

@@ -40,6 +40,7 @@ from scdm_qgis.engine.training_scenes import (
     choose_bands,
     load_scene,
     measure_normalisation,
+    measure_rgb,
     output_policy,
 )
 from scdm_qgis.engine.validation import NO_HOLD_OUT, WORSE_THAN_RIDGE, Validation
@@ -81,7 +82,7 @@ def _run(job: TrainCascadeStage, device: torch.device, events: EventWriter) -> D
     left_out = unseen and recipe.prediction == "residual" and all(part is None for _, part in patches.splits)
     work = settings.iterations + (2 * math.ceil(settings.iterations / LEFT_OUT_ITERATIONS) if left_out else 0)
     trainer = StageTrainer(header, normalisation, settings, device, events, Progress(events, work, 2, 97))
-    checkpoint = Checkpoint(job.output, _fingerprint(job, recipe, header, scenes))
+    checkpoint = Checkpoint(job.output, _fingerprint(job, recipe, header, scenes, settings.bfloat16))
     stage, training, validation = trainer.train(patches, checkpoint, job.resume)
     if left_out:
         stage, validation = trainer.calibrate_by_leaving_out(stage, patches)
@@ -92,6 +93,7 @@ def _run(job: TrainCascadeStage, device: torch.device, events: EventWriter) -> D
         nodata_policy=policy,
         training=(_provenance(job, recipe, scenes, training, validation),),
         created_with=CREATED_WITH,
+        rgb_distribution=measure_rgb(scenes, bands),
     )
     if training.processes.rank == 0:
         with written_whole(job.output) as partial:
@@ -260,7 +262,7 @@ def _log_validation(validation: Optional[Validation], events: EventWriter) -> No
 
 
 def _fingerprint(
-    job: TrainCascadeStage, recipe: Recipe, header: StageHeader, scenes: Sequence[Scene]
+    job: TrainCascadeStage, recipe: Recipe, header: StageHeader, scenes: Sequence[Scene], bfloat16: bool
 ) -> Dict[str, Any]:
     """Return what must not change between a training's interruption and its resumption."""
     return {
@@ -271,7 +273,7 @@ def _fingerprint(
         "SAM_WEIGHT": job.sam_weight,
         "VALIDATION_FRACTION": job.validation_fraction,
         "EARLY_STOP": job.early_stop,
-        "PRECISION": job.precision,
+        "PRECISION": "bfloat16" if bfloat16 else "float32",
         "SEED": job.seed,
         "the stage": header.to_json(),
         "the number of processes": Processes().count,

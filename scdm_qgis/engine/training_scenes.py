@@ -12,6 +12,7 @@ import numpy as np
 from scdm_qgis.core.bands import choose_rgb_bands, parse_band_numbers
 from scdm_qgis.core.cascade_header import NodataPolicy, Normalisation
 from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.rgb_distribution import RgbDistribution
 from scdm_qgis.engine.job_values import BandText
 from scdm_qgis.raster.cube import Cube, fill_invalid, open_cube
 
@@ -205,6 +206,12 @@ def measure_normalisation(scenes: Sequence[Scene], bands: BandChoice) -> Normali
     if deviation <= 1e-6 * max(abs(mean), 1e-30):
         raise UserError("All values of the raster are the same.", "Choose a raster with content.")
     return Normalisation(float(mean), deviation)
+
+
+def measure_rgb(scenes: Sequence[Scene], bands: BandChoice) -> RgbDistribution:
+    """Return the distribution of all valid RGB pixels of whole scenes, in data units."""
+    index = [bands.all.index(band) for band in bands.rgb]
+    return RgbDistribution.measure(np.concatenate([scene.values[index][:, scene.valid].T for scene in scenes]))
 
 
 def output_policy(cubes: Sequence[Cube]) -> NodataPolicy:

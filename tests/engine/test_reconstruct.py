@@ -118,6 +118,19 @@ def test_extent_gives_the_pixels_of_the_whole(run, make_cube):
     assert np.array_equal(read(path)[0], whole[:, 40:70, 12:50])
 
 
+def test_an_input_unlike_the_training_data_is_pointed_out_before_the_start(run, make_cube, recorder):
+    run(make_cube())
+    assert "pixels" not in recorder.messages().replace("pixels a side", "")
+    stretched = np.clip((spectra() - 1000.0) / 8, 0, 255).astype(np.uint8)
+    run(make_cube("picture.tif", stretched), name="other.tif")
+    said = recorder.messages()
+    assert "another unit or scale" in said
+    assert "values lie from 0 to 255" in said
+    assert said.index("another unit or scale") < said.index("Spectra of such pixels are guesses")
+    run(make_cube("brighter.tif", (1.3 * spectra()).astype(np.uint16)), name="third.tif")
+    assert "are brighter than the training data" in recorder.messages()
+
+
 def test_extent_outside_is_refused(run, make_cube):
     with pytest.raises(UserError, match="does not touch"):
         run(make_cube(), extent=[0, 0, 10, 10])
