@@ -108,9 +108,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(make_cube, train_stage,
     how = {"iterations": 6, "p_unconditional": 0.3, "learning_rate": 1e-3, "precision": "float32"}
     alone, _ = train_stage(scene, batch_size=4, report=str(tmp_path / "alone.html"), **how)
     together = str(tmp_path / "together.safetensors")
-    job = TrainCascadeStage(
-        [scene], 1, together, batch_size=2, patch_size=16, rgb_bands="5,3,2", device="cpu", **how
-    )
+    job = TrainCascadeStage([scene], 1, together, batch_size=2, patch_size=16, rgb_bands="5,3,2", device="cpu", **how)
     job_file = tmp_path / "job.json"
     job_file.write_text(json.dumps(job.to_json()))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
