@@ -1,4 +1,4 @@
-"""How far a reconstruction is from the truth: RMSE, SAM, PSNR and SSIM, in float64.
+"""How far a reconstruction is from the truth: RMSE, SAM, PSNR, SSIM, and coverage of the errors, in float64.
 
 Arrays are (band, row, column). Only pixels marked valid count; what stands in the others is never read
 as a number, so they may be NaN.
@@ -19,6 +19,8 @@ SSIM_SIGMA = 1.5
 SSIM_RADIUS = 5
 SSIM_K1 = 0.01
 SSIM_K2 = 0.03
+NORMAL_COVERAGE = (math.erf(1 / math.sqrt(2)), math.erf(2 / math.sqrt(2)))
+"""Shares of a normal distribution within one and within two standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,52 @@ def evaluate(prediction: np.ndarray, reference: np.ndarray, valid: np.ndarray, p
     for band, (predicted, true) in enumerate(zip(prediction, reference), start=1):
         evaluator.add_band(predicted, true, band)
     return evaluator.result()
+
+
+class Coverage:
+    """Count the errors within one and within two stated standard deviations, part of a cube by part.
+
+    Values whose stated deviation is 0 were known, not estimated, and do not count.
+
+    Example:
+        >>> coverage = Coverage()
+        >>> error = np.array([[[0.5, 1.5, 2.5, 0.0]]])
+        >>> coverage.add(error, np.zeros((1, 1, 4)), np.array([[[1.0, 1.0, 1.0, 0.0]]]), np.ones((1, 4), bool))
+        >>> [round(share, 3) for share in coverage.shares()]
+        [0.333, 0.667]
+    """
+
+    def __init__(self) -> None:
+        self._stated = 0
+        self._within_one = 0
+        self._within_two = 0
+
+    def add(self, prediction: np.ndarray, reference: np.ndarray, deviation: np.ndarray, valid: np.ndarray) -> None:
+        """Take in a part of the cubes.
+
+        Args:
+            prediction, reference: (band, row, column) in data units.
+            deviation: the stated standard deviations, likewise; not negative.
+            valid: the pixels that count, bool (row, column).
+        """
+        for predicted, true, stated in zip(prediction, reference, deviation):
+            counted = valid & (stated > 0)
+            sigmas = stated[counted].astype(np.float64)
+            errors = np.abs(predicted[counted].astype(np.float64) - true[counted].astype(np.float64))
+            self._stated += len(sigmas)
+            self._within_one += int(np.count_nonzero(errors <= sigmas))
+            self._within_two += int(np.count_nonzero(errors <= 2 * sigmas))
+
+    def shares(self) -> Tuple[float, float]:
+        """Return the shares, 0 to 1, within one and within two deviations; NaN where nothing counts."""
+        if self._stated == 0:
+            return math.nan, math.nan
+        return self._within_one / self._stated, self._within_two / self._stated
+
+    def to_json(self) -> Dict[str, Any]:
+        """Return the shares as JSON values; undefined ones become null."""
+        one_sigma, two_sigma = self.shares()
+        return {"one_sigma": _json_number(one_sigma), "two_sigma": _json_number(two_sigma)}
 
 
 def _json_number(value: float) -> Optional[float]:

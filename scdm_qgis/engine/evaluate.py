@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import ExitStack
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from scdm_qgis.core.bands import match_bands
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.core.metrics import Evaluation, Evaluator
+from scdm_qgis.core.metrics import NORMAL_COVERAGE, Coverage, Evaluation, Evaluator
 from scdm_qgis.core.whole_file import written_whole
 from scdm_qgis.engine.evaluation_report import BandPair, evaluation_page
 from scdm_qgis.engine.events import EventWriter
@@ -26,47 +27,71 @@ _BYTES_AT_ONCE = 256 * 2**20
 def run(job: EvaluateReconstruction, events: EventWriter) -> Dict[str, Any]:
     """Compute RMSE, SAM, MPSNR and MSSIM over the pixels valid in both rasters, and write what is asked for.
 
-    Bands are matched by wavelength, else by position; bands without a valid pixel are left out.
+    Bands are matched by wavelength, else by position; bands without a valid pixel are left out. Where there
+    is an uncertainty, count the errors within it over the pixels that are valid in it, too.
 
     Raises:
-        UserError: an unreadable raster, different sizes, no bands or no valid pixels in common, or a
-            peak value that is not positive.
+        UserError: an unreadable raster, different sizes, no bands or no valid pixels in common, a peak
+            value that is not positive, or an uncertainty with other bands or with negative values.
     """
-    with open_cube(job.prediction) as prediction, open_cube(job.reference) as reference:
+    with ExitStack() as opened:
+        prediction = opened.enter_context(open_cube(job.prediction))
+        reference = opened.enter_context(open_cube(job.reference))
+        uncertainty = None if job.uncertainty is None else opened.enter_context(open_cube(job.uncertainty))
+        if uncertainty is not None:
+            job.check_uncertainty_bands(uncertainty.band_count, prediction.band_count)
+            _check_same_grid(uncertainty, prediction, events)
         pairs = _matched_bands(prediction, reference, events)
         valid, brightest = _survey(prediction, reference, pairs, events)
         evaluator = Evaluator(valid, _peak(job.peak, brightest, valid))
         _compare(prediction, reference, pairs, evaluator, events)
         evaluation = evaluator.result()
         _say(evaluation, events)
+        coverage = None
+        if uncertainty is not None:
+            coverage = _coverage(prediction, reference, uncertainty, pairs, valid, events)
+            _say_coverage(coverage, events)
         if job.output_html is not None:
-            page = evaluation_page(prediction, reference, pairs, evaluation, evaluator, job.peak is not None)
+            page = evaluation_page(job, prediction, reference, pairs, evaluation, evaluator, coverage)
             _write_text(job.output_html, page)
         if job.sam_map is not None:
             _write_angles(job.sam_map, evaluator.angle_map(), reference)
     if job.output_json is not None:
-        _write_text(job.output_json, json.dumps(evaluation.to_json(), indent=2, allow_nan=False) + "\n")
+        values = evaluation.to_json()
+        if coverage is not None:
+            values["coverage"] = coverage.to_json()
+        _write_text(job.output_json, json.dumps(values, indent=2, allow_nan=False) + "\n")
     files = {"OUTPUT_JSON": job.output_json, "OUTPUT_HTML": job.output_html, "SAM_MAP": job.sam_map}
+    shares = {} if coverage is None else dict(zip(("COVERAGE_1", "COVERAGE_2"), coverage.shares()))
     return {
         "RMSE": evaluation.rmse,
         "SAM": evaluation.sam,
         "MPSNR": evaluation.mpsnr,
         "MSSIM": evaluation.mssim,
+        **shares,
         **{key: path for key, path in files.items() if path is not None},
     }
 
 
-def _matched_bands(prediction: Cube, reference: Cube, events: EventWriter) -> List[BandPair]:
-    """Return 1-based (prediction, reference) band numbers, in the reference's order."""
-    if (prediction.height, prediction.width) != (reference.height, reference.width):
+def _check_same_grid(first: Cube, second: Cube, events: EventWriter) -> None:
+    """Raise UserError for different sizes, and warn of different places."""
+    if (first.height, first.width) != (second.height, second.width):
         raise UserError(
-            f"'{prediction.path}' has {prediction.height} x {prediction.width} pixels, "
-            f"but '{reference.path}' has {reference.height} x {reference.width}.",
+            f"'{first.path}' has {first.height} x {first.width} pixels, "
+            f"but '{second.path}' has {second.height} x {second.width}.",
             "Cut both to the same rows and columns.",
         )
-    places = prediction.transform.to_gdal(), reference.transform.to_gdal()
-    if prediction.crs != reference.crs or not np.allclose(*places, rtol=1e-9, atol=1e-9):
-        events.warning("The rasters do not state the same place; they are compared pixel by pixel all the same.")
+    places = first.transform.to_gdal(), second.transform.to_gdal()
+    if first.crs != second.crs or not np.allclose(*places, rtol=1e-9, atol=1e-9):
+        events.warning(
+            f"'{first.path}' and '{second.path}' do not state the same place; "
+            "they are compared pixel by pixel all the same."
+        )
+
+
+def _matched_bands(prediction: Cube, reference: Cube, events: EventWriter) -> List[BandPair]:
+    """Return 1-based (prediction, reference) band numbers, in the reference's order."""
+    _check_same_grid(prediction, reference, events)
     try:
         pairs = match_bands(
             prediction.spectrum.wavelengths_nm,
@@ -131,6 +156,49 @@ def _compare(
         for index, (_, band) in enumerate(group):
             evaluator.add_band(predicted[index], true[index], band, wavelengths_nm[band - 1])
             events.progress(30 + 60 * (first + index + 1) / len(pairs), f"Band {first + index + 1} of {len(pairs)}")
+
+
+def _coverage(
+    prediction: Cube,
+    reference: Cube,
+    uncertainty: Cube,
+    pairs: Sequence[BandPair],
+    valid: np.ndarray,
+    events: EventWriter,
+) -> Coverage:
+    """Count the errors within the stated deviations; the uncertainty has the prediction's band numbers."""
+    coverage = Coverage()
+    height, width = valid.shape
+    predicted_bands, true_bands = zip(*pairs)
+    strip_rows = max(1, min(_STRIP_ROWS, _BYTES_AT_ONCE // (4 * len(pairs) * width)))
+    for row in range(0, height, strip_rows):
+        rows = slice(row, min(row + strip_rows, height))
+        strip = (row, 0, rows.stop - row, width)
+        stated, stated_valid = uncertainty.read(predicted_bands, *strip)
+        counted = valid[rows] & stated_valid
+        if stated.min(where=counted, initial=0) < 0:
+            raise UserError(
+                f"UNCERTAINTY '{uncertainty.path}' holds negative values, which no standard deviation has.",
+                "Give the UNCERTAINTY that RGB→Hyperspectral wrote together with this reconstruction.",
+            )
+        predicted, _ = prediction.read(predicted_bands, *strip)
+        true, _ = reference.read(true_bands, *strip)
+        coverage.add(predicted, true, stated, counted)
+        events.progress(90 + 8 * rows.stop / height, "Comparing errors with their stated deviations")
+    return coverage
+
+
+def _say_coverage(coverage: Coverage, events: EventWriter) -> None:
+    (one, two), (normal_one, normal_two) = coverage.shares(), NORMAL_COVERAGE
+    if math.isnan(one):
+        events.warning(
+            "Nothing can be said of UNCERTAINTY: no value with a deviation above 0 lies in a pixel valid everywhere."
+        )
+        return
+    events.info(
+        f"Within one and two standard deviations: {one:.1%} and {two:.1%} of the errors; "
+        f"well-calibrated ones have {normal_one:.1%} and {normal_two:.1%}."
+    )
 
 
 def _say(evaluation: Evaluation, events: EventWriter) -> None:

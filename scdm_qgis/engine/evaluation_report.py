@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from typing import List, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from scdm_qgis.core.bands import choose_rgb_bands
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.core.metrics import Evaluation, Evaluator
+from scdm_qgis.core.metrics import NORMAL_COVERAGE, Coverage, Evaluation, Evaluator
+from scdm_qgis.engine.jobs import EvaluateReconstruction
 from scdm_qgis.engine.report_page import Picture, Section, Table, picture, render_report
 from scdm_qgis.raster.cube import Cube
 
@@ -24,27 +25,30 @@ _SPECTRUM_RANKS = (0.1, 0.5, 0.9, 0.99)
 
 
 def evaluation_page(
+    job: EvaluateReconstruction,
     prediction: Cube,
     reference: Cube,
     pairs: Sequence[BandPair],
     evaluation: Evaluation,
     evaluator: Evaluator,
-    peak_was_given: bool,
+    coverage: Optional[Coverage],
 ) -> str:
     """Return the report as one HTML page that needs no network.
 
     Args:
+        job: what was asked for.
         prediction, reference: the open cubes.
         pairs: matched 1-based band numbers (prediction, reference), in the order of the evaluation's bands.
         evaluation: the numbers.
         evaluator: what they came from, for the maps.
-        peak_was_given: the peak value is the user's, not the reference's maximum.
+        coverage: how many errors lie within the job's uncertainty, where it has one.
     """
     angles = evaluator.angle_map()
     return render_report(
         f"Evaluation of {os.path.basename(prediction.path)}",
         [
-            _numbers(prediction, reference, evaluation, peak_was_given),
+            _numbers(prediction, reference, evaluation, job.peak is not None),
+            *([] if coverage is None else [_stated_deviations(job, coverage)]),
             Section("Images", pictures=[_quicklooks(prediction, reference, pairs, angles)]),
             Section("Where the errors are", pictures=[_error_maps(angles, evaluator.rmse_map())]),
             Section("Errors by band", pictures=[_band_curves(evaluation)]),
@@ -94,6 +98,23 @@ def _numbers(prediction: Cube, reference: Cube, evaluation: Evaluation, peak_was
                     "Likeness of spatial structure, mean over the bands. 1 is perfect.",
                 ),
             ),
+        ),
+    )
+
+
+def _stated_deviations(job: EvaluateReconstruction, coverage: Coverage) -> Section:
+    rows = zip(("1 standard deviation", "2 standard deviations"), coverage.shares(), NORMAL_COVERAGE)
+    return Section(
+        "Errors and stated uncertainty",
+        [
+            f"Uncertainty: {job.uncertainty}",
+            "Smaller shares than the well-calibrated ones say that the reconstruction errs more than its uncertainty "
+            "tells, larger ones that it errs less. Values with deviation 0, which were copied and not estimated, are "
+            "left out, and so are pixels without a valid deviation in every band.",
+        ],
+        Table(
+            ("Errors within", "Share", "If well calibrated"),
+            [(limit, _text(share, "{:.1%}"), f"{normal:.1%}") for limit, share, normal in rows],
         ),
     )
 

@@ -292,10 +292,11 @@ class EvaluateReconstruction(Job):
     """Compare a reconstruction with the truth."""
 
     name: ClassVar[str] = "evaluate_reconstruction"
-    inputs_of: ClassVar[Tuple[str, ...]] = ("prediction", "reference")
+    inputs_of: ClassVar[Tuple[str, ...]] = ("prediction", "reference", "uncertainty")
     outputs_of: ClassVar[Tuple[str, ...]] = ("output_json", "output_html", "sam_map")
     prediction: str
     reference: str
+    uncertainty: Optional[str] = None
     peak: Optional[float] = None
     output_json: Optional[str] = None
     output_html: Optional[str] = None
@@ -304,6 +305,15 @@ class EvaluateReconstruction(Job):
     def __post_init__(self) -> None:
         _check_path_texts(self)
         check_number("PEAK", self.peak, above=0)
+
+    def check_uncertainty_bands(self, in_uncertainty: int, in_prediction: int) -> None:
+        """Raise UserError where the two rasters differ in their number of bands."""
+        if in_uncertainty != in_prediction:
+            raise UserError(
+                f"UNCERTAINTY '{self.uncertainty}' has {in_uncertainty} bands, "
+                f"but PREDICTION '{self.prediction}' has {in_prediction}.",
+                "Give the UNCERTAINTY that RGB→Hyperspectral wrote together with this reconstruction.",
+            )
 
 
 @dataclass(frozen=True)

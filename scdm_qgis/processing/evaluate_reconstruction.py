@@ -27,11 +27,12 @@ class EvaluateReconstructionAlgorithm(JobAlgorithm):
     TITLE = "Evaluate Reconstruction"
     GROUP = EVALUATION
     JOB = EvaluateReconstruction
-    TAGS = ("accuracy", "rmse", "sam", "psnr", "ssim", "validate", "compare")
+    TAGS = ("accuracy", "rmse", "sam", "psnr", "ssim", "validate", "compare", "uncertainty", "calibration")
     ABOUT = (
         "Compares a reconstructed hyperspectral raster with the true one, pixel by pixel. "
         "It gives the root mean square error in the data's unit, the mean spectral angle in radians, and the peak "
-        "signal-to-noise ratio and structural similarity averaged over bands."
+        "signal-to-noise ratio and structural similarity averaged over bands. "
+        "With the reconstruction's uncertainty it also tells how often the errors stay within it."
     )
 
     def initAlgorithm(self, configuration: Optional[Dict[str, Any]] = None) -> None:
@@ -43,6 +44,11 @@ class EvaluateReconstructionAlgorithm(JobAlgorithm):
         self.add(
             QgsProcessingParameterRasterLayer("REFERENCE", "True raster"),
             "The raster to judge it by, on the same grid. Bands are matched by wavelength, else by position.",
+        )
+        self.add(
+            QgsProcessingParameterRasterLayer("UNCERTAINTY", "Uncertainty", optional=True),
+            "The standard deviations that RGB→Hyperspectral wrote together with the reconstruction, to be compared "
+            "with the errors. Bands with deviation 0, which were copied from its input, are left out.",
         )
         self.add(
             QgsProcessingParameterNumber("PEAK", "Peak", QgsProcessingParameterNumber.Type.Double, optional=True),
@@ -65,9 +71,11 @@ class EvaluateReconstructionAlgorithm(JobAlgorithm):
         self.addOutput(QgsProcessingOutputNumber("SAM", "Mean spectral angle in radians"))
         self.addOutput(QgsProcessingOutputNumber("MPSNR", "Mean PSNR in dB"))
         self.addOutput(QgsProcessingOutputNumber("MSSIM", "Mean SSIM"))
+        self.addOutput(QgsProcessingOutputNumber("COVERAGE_1", "Share of errors within one standard deviation"))
+        self.addOutput(QgsProcessingOutputNumber("COVERAGE_2", "Share of errors within two standard deviations"))
 
     def check_inputs(self, job: EvaluateReconstruction) -> None:
-        """Check that the rasters open and that their bands can be paired."""
+        """Check that the rasters open, that their bands can be paired, and that each has an uncertainty."""
         prediction, reference = summarise_raster(job.prediction), summarise_raster(job.reference)
         try:
             match_bands(
@@ -82,3 +90,5 @@ class EvaluateReconstructionAlgorithm(JobAlgorithm):
                 f"({reference.band_count} bands). {error.message}",
                 error.remedy,
             ) from error
+        if job.uncertainty is not None:
+            job.check_uncertainty_bands(summarise_raster(job.uncertainty).band_count, prediction.band_count)

@@ -11,7 +11,16 @@ from skimage.metrics import peak_signal_noise_ratio
 from skimage.metrics import structural_similarity as skimage_ssim
 
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.core.metrics import AngleSums, Evaluator, evaluate, spectral_angle, structural_similarity, whole_windows
+from scdm_qgis.core.metrics import (
+    NORMAL_COVERAGE,
+    AngleSums,
+    Coverage,
+    Evaluator,
+    evaluate,
+    spectral_angle,
+    structural_similarity,
+    whole_windows,
+)
 
 PEAK = 10_000.0
 
@@ -184,3 +193,57 @@ def test_no_valid_pixel_is_an_error(cubes: tuple) -> None:
 def test_different_shapes_are_an_error(cubes: tuple) -> None:
     with pytest.raises(UserError, match="differ in shape"):
         evaluate(cubes[0][:4], cubes[1], all_valid(cubes[1]), PEAK)
+
+
+def test_coverage_by_hand() -> None:
+    errors = np.array([[[1.0, -2.0, 3.0, -4.0, 5.0]], [[0.0, 6.0, -6.1, 12.0, -12.1]]])
+    deviation = np.array([[[2.0] * 5], [[6.0] * 5]])
+    coverage = Coverage()
+    coverage.add(100 + errors, np.full((2, 1, 5), 100.0), deviation, np.ones((1, 5), bool))
+    assert coverage.shares() == (4 / 10, 8 / 10)  # a limit belongs to what lies within it
+    assert coverage.to_json() == {"one_sigma": 0.4, "two_sigma": 0.8}
+
+
+def test_coverage_of_normal_errors_is_that_of_a_normal_distribution() -> None:
+    random = np.random.default_rng(5)
+    deviation = random.uniform(1, 500, (4, 200, 250))
+    reference = random.uniform(0, 10_000, deviation.shape)
+    prediction = reference + random.normal(0, deviation)
+    coverage, narrow = Coverage(), Coverage()
+    coverage.add(prediction, reference, deviation, all_valid(reference))
+    narrow.add(prediction, reference, deviation / 2, all_valid(reference))
+    assert pytest.approx((0.6827, 0.9545), abs=5e-5) == NORMAL_COVERAGE
+    assert coverage.shares() == pytest.approx(NORMAL_COVERAGE, abs=5e-3)
+    assert narrow.shares() == pytest.approx((0.3829, 0.6827), abs=5e-3)
+
+
+def test_coverage_leaves_out_known_values_and_invalid_pixels() -> None:
+    prediction = np.array([[[1.0, 1.0, 5.0, math.nan]], [[0.0, 9.0, 9.0, 0.0]]])
+    deviation = np.array([[[2.0, 2.0, 2.0, 2.0]], [[0.0, 0.0, math.nan, 1.0]]])
+    coverage = Coverage()
+    coverage.add(prediction, np.zeros((2, 1, 4)), deviation, np.array([[True, True, False, False]]))
+    assert coverage.shares() == (1, 1)
+
+
+def test_coverage_taken_in_by_parts_is_that_of_the_whole(cubes: tuple) -> None:
+    deviation = np.full(cubes[1].shape, 300.0)
+    whole, parts = Coverage(), Coverage()
+    whole.add(*cubes, deviation, all_valid(cubes[1]))
+    for rows in (slice(0, 7), slice(7, 40)):
+        parts.add(*(cube[:, rows] for cube in (*cubes, deviation)), all_valid(cubes[1])[rows])
+    assert parts.shares() == whole.shares()
+    assert 0.6 < whole.shares()[0] < 0.76
+
+
+def test_coverage_tells_errors_apart_that_float32_cannot() -> None:
+    reference = np.full((1, 1, 1), 2**24, np.float32)
+    coverage = Coverage()
+    coverage.add(np.full((1, 1, 1), -1, np.float32), reference, reference, np.ones((1, 1), bool))
+    assert coverage.shares() == (0, 1)
+
+
+def test_coverage_of_nothing_is_undefined_and_null_in_json() -> None:
+    coverage = Coverage()
+    coverage.add(np.ones((1, 2, 2)), np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), np.ones((2, 2), bool))
+    assert np.isnan(coverage.shares()).all()
+    assert coverage.to_json() == {"one_sigma": None, "two_sigma": None}

@@ -19,8 +19,8 @@ import rasterio
 from affine import Affine
 
 from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.metrics import Coverage, spectral_angle
 from scdm_qgis.core.metrics import evaluate as evaluate_arrays
-from scdm_qgis.core.metrics import spectral_angle
 from scdm_qgis.engine import evaluate
 from scdm_qgis.engine.events import EventWriter, parse_event
 from scdm_qgis.engine.jobs import EvaluateReconstruction
@@ -201,6 +201,146 @@ def test_reference_without_positive_values_asks_for_a_peak(tmp_path: Path) -> No
     first, second = write_cube(tmp_path / "p.tif", values), write_cube(tmp_path / "r.tif", values)
     with pytest.raises(UserError, match="PEAK"):
         run(first, second)
+
+
+def shares_of(
+    prediction: np.ndarray, reference: np.ndarray, deviation: np.ndarray, valid: Optional[np.ndarray] = None
+) -> Dict[str, float]:
+    coverage = Coverage()
+    coverage.add(prediction, reference, deviation, np.ones(reference.shape[1:], bool) if valid is None else valid)
+    return dict(zip(("COVERAGE_1", "COVERAGE_2"), coverage.shares()))
+
+
+@pytest.fixture
+def deviation() -> np.ndarray:
+    """Return deviations that fit the errors of `cubes` on average over bands, but no single band's."""
+    return np.linspace(50, 150, 6, dtype=np.float32)[:, None, None] * np.ones((6, 70, 50), np.float32)
+
+
+def test_coverage_is_reported_everywhere(
+    cubes: Tuple[np.ndarray, np.ndarray], deviation: np.ndarray, tmp_path: Path
+) -> None:
+    first, second = (write_cube(tmp_path / f"{i}.tif", values) for i, values in enumerate(cubes))
+    third = write_cube(tmp_path / "u.tif", deviation, nodata=math.nan)
+    without, _ = run(first, second, output_json=tmp_path / "e.json")
+    values_without = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
+    result, events = run(
+        first, second, uncertainty=third, output_json=tmp_path / "e.json", output_html=tmp_path / "e.html"
+    )
+    expected = shares_of(*cubes, deviation)
+    assert 0 < expected["COVERAGE_1"] < expected["COVERAGE_2"] < 1
+    assert result == {**without, **expected, "OUTPUT_HTML": str(tmp_path / "e.html")}
+    values = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
+    shares = {"one_sigma": expected["COVERAGE_1"], "two_sigma": expected["COVERAGE_2"]}
+    assert values == {**values_without, "coverage": shares}
+    one, two = (f"{share:.1%}" for share in expected.values())
+    said = f"Within one and two standard deviations: {one} and {two} of the errors; well-calibrated ones have 68.3% and"
+    assert any(event.get("message", "").startswith(said) for event in events)
+    page = (tmp_path / "e.html").read_text(encoding="utf-8")
+    assert "Errors and stated uncertainty" in page and "u.tif" in page
+    assert f"<td>{one}</td><td>68.3%</td>" in page and f"<td>{two}</td><td>95.4%</td>" in page
+    percents = [event["percent"] for event in events if event["event"] == "progress"]
+    assert percents == sorted(percents) and percents[-1] <= 100
+
+
+def test_without_uncertainty_nothing_is_said_of_coverage(cubes: Tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    first, second = (write_cube(tmp_path / f"{i}.tif", values) for i, values in enumerate(cubes))
+    result, events = run(first, second, output_json=tmp_path / "e.json", output_html=tmp_path / "e.html")
+    assert not any(key.startswith("COVERAGE") for key in result)
+    assert "coverage" not in json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
+    assert "stated uncertainty" not in (tmp_path / "e.html").read_text(encoding="utf-8")
+    assert not any("standard deviation" in event.get("message", "") for event in events)
+
+
+def test_coverage_read_in_strips_is_the_same(
+    cubes: Tuple[np.ndarray, np.ndarray], deviation: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [write_cube(tmp_path / f"{i}.tif", values) for i, values in enumerate((*cubes, deviation))]
+    at_once, _ = run(*paths[:2], uncertainty=paths[2])
+    monkeypatch.setattr(evaluate, "_BYTES_AT_ONCE", 4 * 6 * 50 * 3)
+    assert run(*paths[:2], uncertainty=paths[2])[0] == at_once
+
+
+def test_uncertainty_is_matched_with_the_prediction_by_position(
+    cubes: Tuple[np.ndarray, np.ndarray], deviation: np.ndarray, tmp_path: Path
+) -> None:
+    order = [4, 0, 2]
+    first = write_cube(tmp_path / "p.tif", cubes[0][order], [WAVELENGTHS_NM[band] for band in order])
+    second = write_cube(tmp_path / "r.tif", cubes[1], WAVELENGTHS_NM)
+    third = write_cube(tmp_path / "u.tif", deviation[order], nodata=math.nan)
+    result, _ = run(first, second, uncertainty=third)
+    expected = shares_of(*(cube[sorted(order)] for cube in (*cubes, deviation)))
+    assert {key: result[key] for key in expected} == expected
+
+
+def test_copied_bands_do_not_count(cubes: Tuple[np.ndarray, np.ndarray], deviation: np.ndarray, tmp_path: Path) -> None:
+    prediction, reference = cubes[0].copy(), cubes[1]
+    prediction[[1, 4]], deviation[[1, 4]] = reference[[1, 4]], 0
+    first, second = write_cube(tmp_path / "p.tif", prediction), write_cube(tmp_path / "r.tif", reference)
+    third = write_cube(tmp_path / "u.tif", deviation, nodata=math.nan)
+    result, _ = run(first, second, uncertainty=third)
+    estimated = [0, 2, 3, 5]
+    expected = shares_of(prediction[estimated], reference[estimated], deviation[estimated])
+    assert {key: result[key] for key in expected} == expected
+
+
+def test_pixels_invalid_in_any_raster_do_not_count_for_coverage(
+    cubes: Tuple[np.ndarray, np.ndarray], deviation: np.ndarray, tmp_path: Path
+) -> None:
+    prediction, reference = cubes[0].copy(), cubes[1].copy()
+    prediction[2, :20], reference[:, :, 45:], deviation[3, 66:] = math.nan, -9999, math.nan
+    valid = np.zeros((70, 50), bool)
+    valid[20:66, :45] = True
+    first = write_cube(tmp_path / "p.tif", prediction)
+    second = write_cube(tmp_path / "r.tif", reference, nodata=-9999)
+    third = write_cube(tmp_path / "u.tif", deviation, nodata=math.nan)
+    without, _ = run(first, second)
+    result, _ = run(first, second, uncertainty=third)
+    assert result == {**without, **shares_of(prediction, reference, deviation, valid)}
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_uncertainty_that_states_nothing_is_a_warning(
+    cubes: Tuple[np.ndarray, np.ndarray], deviation: np.ndarray, value: float, tmp_path: Path
+) -> None:
+    first, second = (write_cube(tmp_path / f"{i}.tif", values) for i, values in enumerate(cubes))
+    third = write_cube(tmp_path / "u.tif", np.full_like(deviation, value), nodata=math.nan)
+    result, events = run(
+        first, second, uncertainty=third, output_json=tmp_path / "e.json", output_html=tmp_path / "e.html"
+    )
+    assert math.isnan(result["COVERAGE_1"]) and math.isnan(result["COVERAGE_2"]) and result["RMSE"] > 0
+    values = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
+    assert values["coverage"] == {"one_sigma": None, "two_sigma": None}
+    assert "<td>undefined</td><td>68.3%</td>" in (tmp_path / "e.html").read_text(encoding="utf-8")
+    assert any(event.get("level") == "warning" and "UNCERTAINTY" in event["message"] for event in events)
+
+
+@pytest.mark.parametrize(
+    ("window", "sentence"),
+    [
+        (np.s_[:5], r"u.tif' has 5 bands, but PREDICTION '.*p.tif' has 6\. Give the UNCERTAINTY"),
+        (np.s_[:, :69], r"u.tif' has 69 x 50 pixels, but '.*p.tif' has 70 x 50\. Cut both"),
+    ],
+)
+def test_uncertainty_must_fit_the_prediction(
+    cubes: Tuple[np.ndarray, np.ndarray], deviation: np.ndarray, window: Any, sentence: str, tmp_path: Path
+) -> None:
+    first, second = write_cube(tmp_path / "p.tif", cubes[0]), write_cube(tmp_path / "r.tif", cubes[1])
+    third = write_cube(tmp_path / "u.tif", deviation[window], nodata=math.nan)
+    with pytest.raises(UserError, match=sentence):
+        run(first, second, uncertainty=third, output_json=tmp_path / "e.json")
+    assert sorted(os.listdir(tmp_path)) == ["p.tif", "r.tif", "u.tif"]
+
+
+def test_negative_deviation_is_an_error(
+    cubes: Tuple[np.ndarray, np.ndarray], deviation: np.ndarray, tmp_path: Path
+) -> None:
+    first, second = write_cube(tmp_path / "p.tif", cubes[0]), write_cube(tmp_path / "r.tif", cubes[1])
+    deviation[5, 69, 49] = -1
+    third = write_cube(tmp_path / "u.tif", deviation, nodata=math.nan)
+    with pytest.raises(UserError, match=r"u.tif' holds negative values"):
+        run(first, second, uncertainty=third, output_json=tmp_path / "e.json")
+    assert sorted(os.listdir(tmp_path)) == ["p.tif", "r.tif", "u.tif"]
 
 
 class _Page(HTMLParser):

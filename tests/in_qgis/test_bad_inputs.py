@@ -111,6 +111,19 @@ EVALUATE = rows(
     ("other bands", lambda f: {"PREDICTION": f["no_wavelengths3"]}, "(3 bands)", "(16 bands)"),
     ("other wavelengths", lambda f: {"PREDICTION": f["infrared"]}, "No wavelengths of the two rasters agree"),
     ("other size", lambda f: {"PREDICTION": f["small"]}, "20 x 20 pixels", "40 x 36"),
+    (
+        "uncertainty with other bands",
+        lambda f: {"UNCERTAINTY": f["no_wavelengths3"]},
+        "no_wavelengths3.tif' has 3 bands, but PREDICTION '",
+        "' has 16.",
+        "Give the UNCERTAINTY",
+    ),
+    (
+        "uncertainty of other size",
+        lambda f: {"UNCERTAINTY": f["small"]},
+        "small.tif' has 20 x 20 pixels, but '",
+        "has 40 x 36.",
+    ),
     ("negative peak", lambda f: {"PEAK": -1}, "PEAK is -1", "above 0"),
 )
 IMPORT = rows(

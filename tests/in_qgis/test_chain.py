@@ -72,6 +72,7 @@ def test_from_a_demo_scene_to_an_evaluation(run: Run, tmp_path: Path) -> None:
         {
             "PREDICTION": path("out.tif"),
             "REFERENCE": path("test.tif"),
+            "UNCERTAINTY": path("uncertainty.tif"),
             "OUTPUT_JSON": path("figures.json"),
             "OUTPUT_HTML": path("report.html"),
             "SAM_MAP": path("sam.tif"),
@@ -80,6 +81,8 @@ def test_from_a_demo_scene_to_an_evaluation(run: Run, tmp_path: Path) -> None:
     figures = json.loads(Path(path("figures.json")).read_text())
     for name in ("RMSE", "SAM", "MPSNR", "MSSIM"):
         assert results[name] == figures[name.lower()]
+    assert [results["COVERAGE_1"], results["COVERAGE_2"]] == list(figures["coverage"].values())
+    assert 0 <= results["COVERAGE_1"] <= results["COVERAGE_2"] <= 1
     prediction, truth = (gdal.Open(path(name)).ReadAsArray().astype(float) for name in ("out.tif", "test.tif"))
     assert results["RMSE"] == pytest.approx(np.sqrt(np.mean((prediction - truth) ** 2)), rel=1e-6)
     assert not list(tmp_path.glob("*.part*"))

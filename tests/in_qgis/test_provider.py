@@ -25,7 +25,7 @@ INTERFACE = {
     "rgb_to_hyperspectral": "INPUT MODEL RGB_BANDS? EXTENT? SAMPLER? STEPS? GUIDANCE? TRUNCATION? TRUNCATION_TARGET? "
     "TRUNCATION_THRESHOLD? SAMPLES SEED TILE_SIZE? OVERLAP? BATCH_SIZE DEVICE PRECISION OUTPUT COARSE_OUTPUT? "
     "UNCERTAINTY?",
-    "evaluate_reconstruction": "PREDICTION REFERENCE PEAK? OUTPUT_JSON? OUTPUT_HTML? SAM_MAP?",
+    "evaluate_reconstruction": "PREDICTION REFERENCE UNCERTAINTY? PEAK? OUTPUT_JSON? OUTPUT_HTML? SAM_MAP?",
     "import_released_checkpoint": "INPUT CONFIG WEIGHTS OUTPUT",
     "check_engine": "",
 }
@@ -36,7 +36,7 @@ RETURNS = {
     "train_cascade_stage": "OUTPUT REPORT FINAL_LOSS VALIDATION_LOSS ITERATIONS_DONE",
     "assemble_cascade": "OUTPUT",
     "rgb_to_hyperspectral": "OUTPUT COARSE_OUTPUT UNCERTAINTY SECONDS TILES",
-    "evaluate_reconstruction": "RMSE SAM MPSNR MSSIM OUTPUT_JSON OUTPUT_HTML SAM_MAP",
+    "evaluate_reconstruction": "RMSE SAM MPSNR MSSIM COVERAGE_1 COVERAGE_2 OUTPUT_JSON OUTPUT_HTML SAM_MAP",
     "import_released_checkpoint": "OUTPUT",
     "check_engine": "PYTHON TORCH DEVICES",
 }
