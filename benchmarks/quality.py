@@ -1,107 +1,232 @@
-"""Train on some scenes, reconstruct others from three bands, and compare with what needs no network.
+"""Train on some scenes, reconstruct others from three bands, and compare with other ways to do so.
 
-Prints a table for every test scene: the default cascade (all parameters at their defaults, but for the
-RGB bands where no wavelengths tell them) for every seed, and the mean training spectrum, ridge regression,
-ridge regression on all products of up to three colours, and the mean of the nearest training pixels.
+Prints a table for every test scene: closed forms, networks that map RGB to spectra in one pass, and this
+plugin's default cascade (all parameters at their defaults, but for the RGB bands where no wavelengths tell
+them). Every network is trained on the same scenes for as long as the default cascade took.
 
-    python -m benchmarks.quality [--scenes pavia aviris potsdam] [--seeds 0 1 2] [--stages 2]
+    python -m benchmarks.quality [--scenes pavia aviris potsdam] [--seeds 0 1 2] [--variants] [--results FILE]
+
+`--variants` adds other numbers of stages, single draws and means of draws, and the paper's recipe at the
+same number of iterations. `--results` keeps every finished run in a file, and takes from it what is there:
+an interrupted benchmark goes on, and several can share the work.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import io
+import json
 import os
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from typing import Callable, Dict, List, Tuple
+from dataclasses import asdict, dataclass
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
-from scipy.spatial import cKDTree
+from torch import nn
 
+from benchmarks.baselines.closed_forms import CLOSED_FORMS, fit_closed_forms
+from benchmarks.baselines.hscnn_plus import HscnnPlus
+from benchmarks.baselines.mst_plus_plus import MstPlusPlus
+from benchmarks.baselines.one_shot import train_one_shot
+from benchmarks.baselines.regression_unet import RegressionUNet
+from benchmarks.baselines.residual_cnn import ResidualCnn
 from benchmarks.scenes import Pixels, Split, make_splits, read_pixels
-from scdm_qgis.core.metrics import Evaluation, evaluate
-from scdm_qgis.core.regression import fit_ridge
+from scdm_qgis.core.metrics import Coverage, evaluate
 from scdm_qgis.engine import assemble, reconstruct, train
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.jobs import AssembleCascade, RgbToHyperspectral, TrainCascadeStage
 
-NEIGHBOURS = 10
+STAGES = 2
+DEFAULT = "**this plugin's default**"
+PAPER = "the paper's recipe on the default's network"
 
-Predict = Callable[[np.ndarray], np.ndarray]
-"""From RGB pixels to spectra, each (pixel, band)."""
+NETWORKS: Dict[str, Tuple[Callable[[int], nn.Module], bool]] = {
+    "U-Net of the default, plain regression": (RegressionUNet, False),
+    "HSCNN+": (HscnnPlus, False),
+    "MST++": (MstPlusPlus, False),
+    "residual CNN over ridge regression": (ResidualCnn, True),
+}
+"""Networks by name, and whether they predict what ridge regression leaves."""
 
-Table = Dict[str, Dict[str, List[Evaluation]]]
-"""Scores by test scene and model, one a seed."""
+SAMPLES = (1, 8)
+DRAWS = {samples: f"the same, SAMPLES {samples}" for samples in SAMPLES}
+OTHER_STAGES = {stages: f"the default with STAGES {stages}" for stages in (1, 3)}
 
+BASELINES = (*CLOSED_FORMS, *NETWORKS)
+ORDER = (*BASELINES, PAPER, DEFAULT, *DRAWS.values(), *OTHER_STAGES.values())
+"""Rows of a table."""
 
-def closed_forms(rgb: np.ndarray, spectra: np.ndarray) -> Dict[str, Predict]:
-    """Fit the models that need no network to training pixels (pixel, band)."""
-    mean, deviation = rgb.mean(axis=0), rgb.std(axis=0)
-
-    def cubes(pixels: np.ndarray) -> np.ndarray:
-        standard = (pixels - mean) / deviation
-        products = [
-            standard[:, list(colours)].prod(axis=1)
-            for degree in (1, 2, 3)
-            for colours in itertools.combinations_with_replacement(range(3), degree)
-        ]
-        return np.stack(products, axis=1)
-
-    plain, cubic, tree = fit_ridge(rgb, spectra), fit_ridge(cubes(rgb), spectra), cKDTree(rgb)
-    return {
-        "mean training spectrum": lambda pixels: np.broadcast_to(spectra.mean(axis=0), (len(pixels), spectra.shape[1])),
-        "ridge regression": plain.predict,
-        "cubic ridge regression": lambda pixels: cubic.predict(cubes(pixels)),
-        f"{NEIGHBOURS} nearest neighbours": lambda pixels: spectra[tree.query(pixels, NEIGHBOURS)[1]].mean(axis=1),
-    }
+MEASURES = (("rmse", 1), ("sam", 4), ("mpsnr", 2), ("mssim", 4))
+"""Columns of a table and their decimals."""
 
 
-def train_cascade(folder: str, split: Split, stages: int, seed: int) -> str:
-    """Train and assemble a cascade with the defaults and return its path."""
-    events, files = EventWriter(sys.stderr), []
-    for stage in range(1, stages + 1):
-        files.append(os.path.join(folder, f"stage{stage}.safetensors"))
-        job = TrainCascadeStage(split.train, stage, files[-1], stages=stages, rgb_bands=split.rgb_bands, seed=seed)
-        train.run(job, events)
-    model = os.path.join(folder, "cascade.safetensors")
-    assemble.run(AssembleCascade(files, model), events)
-    return model
+@dataclass(frozen=True)
+class Score:
+    """One model on one test scene.
+
+    Args:
+        split: name of the split.
+        scene: name of the test scene.
+        model: name of the model.
+        seed: of its training.
+        rmse, sam, mpsnr, mssim: see `core.metrics`.
+        trained: seconds the model was trained for.
+        coverage: shares of errors within one and two standard deviations of draws, where there are several.
+    """
+
+    split: str
+    scene: str
+    model: str
+    seed: int
+    rmse: float
+    sam: float
+    mpsnr: float
+    mssim: float
+    trained: float = 0.0
+    coverage: Optional[Tuple[float, float]] = None
 
 
-def score(estimate: np.ndarray, truth: Pixels) -> Evaluation:
-    """Compare an estimate (band, row, column) with the truth, the peak being the truth's maximum."""
-    return evaluate(estimate, truth.values, truth.valid, float(truth.values[:, truth.valid].max()))
+class Results:
+    """Scores so far, kept in a file of JSON lines where one is given."""
+
+    def __init__(self, path: Optional[str]) -> None:
+        self._path = path
+        self.scores: List[Score] = []
+        if path is not None and os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                self.scores = [Score(**json.loads(line)) for line in file]
+
+    def add(self, score: Score) -> None:
+        """Take in a score and keep it."""
+        self.scores.append(score)
+        print(f"{score.scene}, {score.model}, seed {score.seed}: {score.rmse:.1f} / {score.sam:.4f}", file=sys.stderr)
+        if self._path is not None:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(score)) + "\n")
+
+    def of(self, split: str, model: str, seed: int) -> List[Score]:
+        """Return the scores of one trained model on all test scenes of a split; empty where it is still to run."""
+        return [s for s in self.scores if (s.split, s.model, s.seed) == (split, model, seed)]
 
 
-def add_closed_forms(table: Table, split: Split) -> None:
-    """Score everything that needs no network."""
-    rows = [read_pixels(path, split.rgb_bands).rows() for path in split.train]
-    models = closed_forms(*(np.concatenate(parts) for parts in zip(*rows)))
-    for name, path in split.test.items():
-        truth = read_pixels(path, split.rgb_bands)
-        rgb, _ = truth.rows()
-        for model, predict in models.items():
-            estimate = np.zeros_like(truth.values)
-            estimate[:, truth.valid] = np.rint(predict(rgb)).T
-            table[name][model].append(score(estimate, truth))
+@dataclass(frozen=True)
+class Runner:
+    """Train and score models on one split.
 
+    Args:
+        key: name of the split.
+        split: its scenes.
+        results: where scores go.
+    """
 
-def add_cascade(table: Table, split: Split, stages: int, seed: int) -> str:
-    """Train and score the default cascade; return the times taken, in words."""
-    with tempfile.TemporaryDirectory() as folder:
-        started = time.monotonic()
-        model = train_cascade(folder, split, stages, seed)
-        trained, seconds = time.monotonic() - started, 0.0
-        for name, path in split.test.items():
-            output = os.path.join(folder, "output.tif")
-            job = RgbToHyperspectral(path, model, output, rgb_bands=split.rgb_bands)
-            seconds += reconstruct.run(job, EventWriter(sys.stderr))["SECONDS"]
-            estimate, truth = read_pixels(output, (1, 2, 3)), read_pixels(path, split.rgb_bands)
-            table[name][f"this plugin's default, {stages} stages"].append(score(estimate.values, truth))
-    return f"trained in {trained:.0f} s, reconstructed in {seconds:.0f} s"
+    key: str
+    split: Split
+    results: Results
+
+    def closed_forms(self) -> None:
+        """Score what needs no network."""
+        rows = [read_pixels(path, self.split.rgb_bands).rows() for path in self.split.train]
+        for model, predict in fit_closed_forms(*(np.concatenate(parts) for parts in zip(*rows))).items():
+            if self.results.of(self.key, model, 0):
+                continue
+            for scene, truth in self._test_scenes():
+                estimate = np.zeros_like(truth.values)
+                estimate[:, truth.valid] = np.rint(predict(truth.rows()[0])).T
+                self._add(scene, model, 0, estimate, truth)
+
+    def network(self, model: str, seed: int) -> None:
+        """Train a one-shot network for as long as the default cascade took, and score it."""
+        if self.results.of(self.key, model, seed):
+            return
+        seconds = self.results.of(self.key, DEFAULT, seed)[0].trained
+        make_network, over_ridge = NETWORKS[model]
+        scenes = [read_pixels(path, self.split.rgb_bands) for path in self.split.train]
+        trained, iterations = train_one_shot(make_network, over_ridge, scenes, seconds, seed)
+        print(f"{model}: {iterations} iterations in {seconds:.0f} s", file=sys.stderr)
+        for scene, truth in self._test_scenes():
+            estimate = np.where(truth.valid, np.rint(trained.predict(truth)), 0)
+            self._add(scene, model, seed, estimate, truth, seconds)
+
+    def cascade(self, stages: int, seed: int, names: Dict[int, str], prediction: Optional[str] = None) -> None:
+        """Train a cascade once and score it for several numbers of samples.
+
+        Args:
+            stages: of the cascade.
+            seed: of its training and of its draws.
+            names: what the model is called by number of samples.
+            prediction: what the networks predict; None for the default.
+        """
+        missing = {samples: name for samples, name in names.items() if not self.results.of(self.key, name, seed)}
+        if not missing:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.monotonic()
+            model = self._train_cascade(folder, stages, seed, prediction)
+            trained = time.monotonic() - started
+            for samples, name in missing.items():
+                for scene, truth in self._test_scenes():
+                    self._reconstruct(folder, model, scene, truth, samples, name, seed, trained)
+
+    def _train_cascade(self, folder: str, stages: int, seed: int, prediction: Optional[str]) -> str:
+        events, files = EventWriter(io.StringIO()), []
+        for stage in range(1, stages + 1):
+            files.append(os.path.join(folder, f"stage{stage}.safetensors"))
+            job = TrainCascadeStage(
+                self.split.train,
+                stage,
+                files[-1],
+                stages=stages,
+                rgb_bands=self.split.rgb_bands,
+                prediction=prediction,
+                seed=seed,
+            )
+            train.run(job, events)
+        model = os.path.join(folder, "cascade.safetensors")
+        assemble.run(AssembleCascade(files, model), events)
+        return model
+
+    def _reconstruct(
+        self, folder: str, model: str, scene: str, truth: Pixels, samples: int, name: str, seed: int, trained: float
+    ) -> None:
+        output, deviation = (os.path.join(folder, file) for file in ("output.tif", "deviation.tif"))
+        job = RgbToHyperspectral(
+            self.split.test[scene],
+            model,
+            output,
+            rgb_bands=self.split.rgb_bands,
+            samples=samples,
+            seed=seed,
+            uncertainty=deviation if samples > 1 else None,
+        )
+        reconstruct.run(job, EventWriter(io.StringIO()))
+        estimate = read_pixels(output, (1, 2, 3)).values
+        coverage = None
+        if samples > 1:
+            within = Coverage()
+            within.add(estimate, truth.values, read_pixels(deviation, (1, 2, 3)).values, truth.valid)
+            coverage = within.shares()
+        self._add(scene, name, seed, estimate, truth, trained, coverage)
+
+    def _test_scenes(self) -> Iterator[Tuple[str, Pixels]]:
+        for scene, path in self.split.test.items():
+            yield scene, read_pixels(path, self.split.rgb_bands)
+
+    def _add(
+        self,
+        scene: str,
+        model: str,
+        seed: int,
+        estimate: np.ndarray,
+        truth: Pixels,
+        trained: float = 0.0,
+        coverage: Optional[Tuple[float, float]] = None,
+    ) -> None:
+        """Score an estimate (band, row, column), the peak being the truth's maximum."""
+        score = evaluate(estimate, truth.values, truth.valid, float(truth.values[:, truth.valid].max()))
+        numbers = (score.rmse, score.sam, score.mpsnr, score.mssim)
+        self.results.add(Score(self.key, scene, model, seed, *numbers, trained, coverage))
 
 
 def column(values: List[float], digits: int) -> str:
@@ -110,37 +235,49 @@ def column(values: List[float], digits: int) -> str:
     return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def print_table(name: str, models: Dict[str, List[Evaluation]]) -> None:
-    """Print one test scene's table, and the cascade's errors as a share of the best other's."""
-    print(f"\n| {name} | RMSE | SAM | MPSNR | MSSIM |\n|---|---|---|---|---|")
-    for model, scores in models.items():
-        numbers: Tuple[Tuple[str, int], ...] = (("rmse", 1), ("sam", 4), ("mpsnr", 2), ("mssim", 4))
-        cells = (column([getattr(one, key) for one in scores], digits) for key, digits in numbers)
-        print(f"| {model} | {' | '.join(cells)} |")
-    *others, own = models.values()
-    ratios = (
-        np.mean([getattr(one, key) for one in own]) / min(getattr(other[0], key) for other in others)
-        for key in ("rmse", "sam")
-    )
-    print("\nRMSE and SAM as a share of the best other's: {:.3f}, {:.3f}.".format(*ratios))
+def print_table(scene: str, scores: List[Score]) -> None:
+    """Print one test scene's table, and the default's errors as a share of the best other's."""
+    rows = {model: [score for score in scores if score.model == model] for model in ORDER}
+    print(f"\n| {scene} | RMSE | SAM | MPSNR | MSSIM |\n|---|---|---|---|---|")
+    for model, seeds in rows.items():
+        if seeds:
+            cells = (column([getattr(one, key) for one in seeds], digits) for key, digits in MEASURES)
+            print(f"| {model} | {' | '.join(cells)} |")
+    shares = []
+    for key in ("rmse", "sam"):
+        means = {model: np.mean([getattr(one, key) for one in seeds]) for model, seeds in rows.items() if seeds}
+        shares.append(means[DEFAULT] / min(means[model] for model in means if model in BASELINES))
+    print("\nRMSE and SAM of the default as a share of the best other's: {:.3f}, {:.3f}.".format(*shares))
+    drawn = [score.coverage for score in scores if score.coverage is not None]
+    if drawn:
+        one, two = np.mean(drawn, axis=0)
+        print(f"Within one and two standard deviations of {max(SAMPLES)} draws: {one:.1%} and {two:.1%} of the errors.")
 
 
 def main() -> None:
-    """Print the tables."""
+    """Run what is missing and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", nargs="+", default=["pavia", "aviris", "potsdam"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--stages", type=int, default=2)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--variants", action="store_true")
+    parser.add_argument("--results")
     options = parser.parse_args()
-    table: Table = defaultdict(lambda: defaultdict(list))
+    results = Results(options.results)
     with tempfile.TemporaryDirectory() as folder:
         splits = make_splits(folder)
         for key in options.scenes:
-            add_closed_forms(table, splits[key])
-            times = [add_cascade(table, splits[key], options.stages, seed) for seed in options.seeds]
-            for name in splits[key].test:
-                print_table(name, table[name])
-            print("; ".join(f"Seed {seed}: {words}" for seed, words in zip(options.seeds, times)) + ".", flush=True)
+            runner = Runner(key, splits[key], results)
+            runner.closed_forms()
+            for seed in options.seeds:
+                runner.cascade(STAGES, seed, {0: DEFAULT, **(DRAWS if options.variants else {})})
+                for model in NETWORKS:
+                    runner.network(model, seed)
+                if options.variants:
+                    for stages, name in OTHER_STAGES.items():
+                        runner.cascade(stages, seed, {0: name})
+                    runner.cascade(STAGES, seed, {1: PAPER}, prediction="noise")
+            for scene in splits[key].test:
+                print_table(scene, [score for score in results.scores if score.scene == scene])
 
 
 if __name__ == "__main__":
