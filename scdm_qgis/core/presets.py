@@ -82,7 +82,8 @@ class Preset:
         prediction: what the network predicts, one of `PREDICTIONS`.
         patch_size: side of a training patch in pixels.
         batch_size: patches an iteration.
-        iterations: optimiser steps a stage.
+        iterations: optimiser steps of the first stage.
+        later_iterations: those of each later stage, whose condition leaves a residual little to learn.
         learning_rate: Adam's step size.
         loss: `mse` or `l1`.
         cosine_decay: let the step size fall to zero along a half cosine; else it stays.
@@ -95,6 +96,7 @@ class Preset:
     patch_size: int
     batch_size: int
     iterations: int
+    later_iterations: int
     learning_rate: float
     loss: str
     cosine_decay: bool
@@ -110,6 +112,7 @@ PRESETS: Dict[str, Preset] = {
         patch_size=256,
         batch_size=4,
         iterations=100_000,
+        later_iterations=100_000,
         learning_rate=1e-4,
         loss="mse",
         cosine_decay=False,
@@ -122,6 +125,7 @@ PRESETS: Dict[str, Preset] = {
         patch_size=64,
         batch_size=16,
         iterations=10_000,
+        later_iterations=3_000,
         learning_rate=3e-4,
         loss="mse",
         cosine_decay=True,
@@ -129,12 +133,13 @@ PRESETS: Dict[str, Preset] = {
         ema_start=200,
     ),
     "tiny": Preset(
-        network=NetworkConfig(32, (1, 1, 2), middle_attention=False, norm_groups=8),
+        network=NetworkConfig(32, (1, 1, 2), middle_attention=False, norm_groups=8, dropout=0.1),
         prediction="residual",
         patch_size=32,
-        batch_size=16,
-        iterations=900,
-        learning_rate=1e-3,
+        batch_size=8,
+        iterations=1500,
+        later_iterations=300,
+        learning_rate=2e-3,
         loss="mse",
         cosine_decay=True,
         ema_decay=0.99,

@@ -69,11 +69,12 @@ class Anchor:
         return shrunk if drawn is None else shrunk + (drawn - mean) * self.spread[:, None, None]
 
     def error_weights(self, condition: Tensor) -> Tensor:
-        """Return what turns a squared error of standardised residuals into one in data units.
+        """Return how much a squared error of standardised residuals counts (batch, target band, row, column).
 
-        It is 1 for the average band in average light (batch, target band, row, column).
+        It is the geometric mean of two: all standardised errors alike, which spectral angles reward, and all
+        errors in data units alike, which RMSE rewards. 1 for the average band in average light.
         """
-        return self.scale(condition).square() / self.residual_scale.square().mean()
+        return self.scale(condition) / self.residual_scale.mean()
 
     def to(self, device: torch.device | str) -> Anchor:
         """Return the same anchor on another device."""

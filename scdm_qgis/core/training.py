@@ -380,7 +380,7 @@ def stage_loss(stage: Stage, schedule: Schedule, batch: Batch, draws: Draws, set
         settings: weights of the losses.
 
     Where a regression lies under the network, the angle is that of the whole spectrum, since a residual
-    has no direction of its own, and errors count as in data units, which standardised residuals hide.
+    has no direction of its own, and errors count as `Anchor.error_weights` says.
     """
     x_0 = stage.to_sample(batch.target, batch.condition)
 

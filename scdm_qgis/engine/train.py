@@ -127,6 +127,8 @@ class Recipe:
 def choose_recipe(job: TrainCascadeStage) -> Recipe:
     """Return the user's values, and the preset's where the user gave none."""
     preset = PRESETS[job.preset]
+    if job.stage > 1:
+        preset = replace(preset, iterations=preset.later_iterations)
     values = {}
     for name in (field.name for field in fields(Recipe)):
         given = getattr(job, name)

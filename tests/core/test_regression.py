@@ -108,10 +108,11 @@ def test_anchor_round_trip_and_meaning():
     assert torch.allclose(anchor.from_residual(anchor.to_residual(target, condition), condition), target)
 
 
-def test_weighted_errors_are_those_in_data_units():
+def test_weighted_errors_lie_between_standardised_ones_and_those_in_data_units():
     anchor = small_anchor([1.0, 3.0])
     torch.manual_seed(0)
     condition, true, estimated = torch.rand(2, 3, 4, 4), torch.randn(2, 2, 4, 4), torch.randn(2, 2, 4, 4)
-    errors = (anchor.from_residual(true, condition) - anchor.from_residual(estimated, condition)).square()
-    weighted = anchor.error_weights(condition) * (true - estimated).square()
-    assert torch.allclose(errors, 5 * weighted, rtol=1e-3, atol=1e-5)
+    standardised = (true - estimated).square()
+    in_data_units = (anchor.from_residual(true, condition) - anchor.from_residual(estimated, condition)).square()
+    weighted = anchor.error_weights(condition) * standardised
+    assert torch.allclose(2 * weighted, (standardised * in_data_units).sqrt(), rtol=1e-3, atol=1e-5)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from safetensors import safe_open
 
@@ -13,8 +14,10 @@ from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.core.cascade_header import read_header
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.presets import PRESETS
+from scdm_qgis.core.regression import fit_ridge
 from scdm_qgis.core.training import Training
-from scdm_qgis.engine.jobs import TrainCascadeStage
+from scdm_qgis.engine import reconstruct
+from scdm_qgis.engine.jobs import RgbToHyperspectral, TrainCascadeStage
 from tests.engine.conftest import spectra
 
 
@@ -218,6 +221,28 @@ def test_training_beats_regression_on_a_real_scene(scene, train_stage):
     assert validation["stage"]["sam"] < 0.95 * validation["ridge"]["sam"]
     assert len(validation["curve"]) == 10 and validation["curve"][-1][0] == 60
     assert 0.6 < validation["coverage"][0] < 0.8 and 0.9 < validation["coverage"][1] < 0.98
+
+
+@pytest.mark.parametrize("rows, columns", [(64, 64), (300, 140)])
+def test_the_default_is_never_worse_than_ridge_regression(
+    scene, make_raster, make_model, recorder, tmp_path, rows, columns
+):
+    """Neither after 50 iterations nor trained on 64 x 64 pixels, and tested on another scene."""
+    with rasterio.open(scene("pavia_university_train.tif")) as dataset:
+        train = dataset.read()[:, :rows, :columns]
+    with rasterio.open(scene("pavia_university_test.tif")) as dataset:
+        truth = dataset.read().astype(np.float64)
+    how = {"rgb_bands": "60,30,10", "iterations": 50, "patch_size": None, "batch_size": None}
+    model = make_model(make_raster(train, "train.tif"), **how)
+    output = str(tmp_path / "output.tif")
+    job = RgbToHyperspectral(scene("pavia_university_test.tif"), model, output, rgb_bands="60,30,10")
+    reconstruct.run(job, recorder.events)
+    with rasterio.open(output) as dataset:
+        estimate = dataset.read()
+    colours, unseen = (cube[[59, 29, 9]].reshape(3, -1).T for cube in (train, truth))
+    ridge = fit_ridge(colours, train.reshape(len(train), -1).T).predict(unseen).T.reshape(truth.shape)
+    rmse = [np.sqrt(np.square(cube - truth).mean()) for cube in (estimate, ridge)]
+    assert rmse[0] <= 1.01 * rmse[1]
 
 
 @pytest.mark.parametrize("preset", ["compact", "paper"])
