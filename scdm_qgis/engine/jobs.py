@@ -13,7 +13,7 @@ from scdm_qgis.core.cascade_header import MOST_STAGES, SAMPLERS, TRUNCATION_TARG
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.presets import LOSSES, PREDICTIONS, PRESETS
 from scdm_qgis.core.whole_file import partial_path
-from scdm_qgis.engine.job_paths import absolute, check_input, check_output, same_file_key
+from scdm_qgis.engine.job_paths import absolute, check_folder, check_input, check_output, same_file_key
 from scdm_qgis.engine.job_values import (
     BandText,
     PerStage,
@@ -41,6 +41,8 @@ class Job:
     name: ClassVar[str]
     inputs_of: ClassVar[Tuple[str, ...]]
     outputs_of: ClassVar[Tuple[str, ...]]
+    folders_of: ClassVar[Tuple[str, ...]] = ()
+    """Folders the job writes into, made where there are none."""
 
     def to_json(self) -> Dict[str, Any]:
         """Return the job as JSON values; parameters left at None are left out."""
@@ -61,9 +63,9 @@ class Job:
         An input that is no file is left as it is: GDAL has other names for rasters, such as /vsizip/.
         """
         paths: Dict[str, Any] = {}
-        for key in self.inputs_of + self.outputs_of:
+        for key in self.inputs_of + self.outputs_of + self.folders_of:
             value = getattr(self, key)
-            output = key in self.outputs_of
+            output = key not in self.inputs_of
             if isinstance(value, str):
                 paths[key] = absolute(value, output)
             elif value is not None:
@@ -80,6 +82,8 @@ class Job:
         written = {same_file_key(name) for path in outputs for name in (path, partial_path(path))}
         if len(written) != 2 * len(outputs):
             raise UserError("Two outputs have the same name.", "Give every output a file of its own.")
+        for path in self._paths(self.folders_of):
+            check_folder(path)
 
     def _paths(self, keys: Sequence[str]) -> Tuple[str, ...]:
         paths = []
@@ -155,6 +159,7 @@ class TrainCascadeStage(Job):
     name: ClassVar[str] = "train_cascade_stage"
     inputs_of: ClassVar[Tuple[str, ...]] = ("inputs",)
     outputs_of: ClassVar[Tuple[str, ...]] = ("output", "report")
+    folders_of: ClassVar[Tuple[str, ...]] = ("tensorboard",)
     inputs: Sequence[str]
     stage: int
     output: str
@@ -179,6 +184,7 @@ class TrainCascadeStage(Job):
     early_stop: bool = False
     resume: bool = False
     report: Optional[str] = None
+    tensorboard: Optional[str] = None
 
     def __post_init__(self) -> None:
         _check_path_texts(self)
@@ -365,7 +371,7 @@ def job_from_json(values: Any) -> Job:
 
 
 def _check_path_texts(job: Job) -> None:
-    for key in job.inputs_of + job.outputs_of:
+    for key in job.inputs_of + job.outputs_of + job.folders_of:
         value = getattr(job, key)
         several = key in ("inputs", "stage_files")
         texts = [value] if not several else value

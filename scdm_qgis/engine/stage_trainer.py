@@ -20,6 +20,7 @@ from scdm_qgis.engine.checkpoint import Checkpoint
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.progress import Progress
 from scdm_qgis.engine.scene_patches import ScenePatches, Split
+from scdm_qgis.engine.tensorboard_log import TensorBoardLog
 from scdm_qgis.engine.training_scenes import Region
 from scdm_qgis.engine.validation import (
     PATCHES_AT_ONCE,
@@ -54,6 +55,7 @@ class StageTrainer:
         device: where to train.
         events: where to log.
         progress: told of every iteration.
+        tensorboard: folder of the TensorBoard log, None for none.
     """
 
     header: StageHeader
@@ -62,6 +64,7 @@ class StageTrainer:
     device: torch.device
     events: EventWriter
     progress: Progress
+    tensorboard: Optional[str]
 
     def train(
         self, patches: ScenePatches, checkpoint: Checkpoint, resume: bool
@@ -74,8 +77,7 @@ class StageTrainer:
         Raises:
             UserError: the training diverged, or cannot be taken up.
         """
-        stage = self._new_stage(patches)
-        training = Training(stage, self.settings)
+        training = Training(self._new_stage(patches), self.settings)
         if resume and checkpoint.restore(training):
             self.events.info(f"Going on after iteration {training.iteration}.")
             self.progress.advance(training.iteration, "Going on")
@@ -83,13 +85,30 @@ class StageTrainer:
             self.events.info("There is no checkpoint to go on from: the training starts afresh.")
         elif training.processes.rank == 0:
             checkpoint.remove()
-        after = self._after_iteration(checkpoint if training.processes.rank == 0 else None)
+        first = training.processes.rank == 0
+        log = TensorBoardLog(self.tensorboard, training) if first and self.tensorboard is not None else None
+        try:
+            return self._train(training, patches, self._after_iteration(checkpoint if first else None, log), log)
+        finally:
+            if log is not None:
+                log.close()
+
+    def _train(
+        self,
+        training: Training,
+        patches: ScenePatches,
+        after: Callable[[Training], None],
+        log: Optional[TensorBoardLog],
+    ) -> Tuple[Stage, Training, Optional[Validation]]:
+        stage = training.stage
         batches = patches.hold_out_batches(validation.MOST_PATCHES, PATCHES_AT_ONCE)
         if not batches:
             train(training, patches, after, self.settings.iterations)
             return replace(stage, network=training.last_network()), training, None
         ridge = judge_regression(fit_plain_ridge(self.header, patches), batches, self.normalisation)
         self.events.info(f"Hold-out, plain ridge regression: RMSE {ridge.rmse:.4g}, SAM {ridge.sam:.4f} rad.")
+        if log is not None:
+            log.compare_with(ridge)
         result = Validation(False, None, None, ridge)
         if stage.anchor is None:
             train(training, patches, after, self.settings.iterations)
@@ -144,7 +163,7 @@ class StageTrainer:
             part = patches.with_splits([_leave_end_out(training, first, patches) for training, _ in patches.splits])
             fold = trainer._new_stage(part)
             training = Training(fold, settings)
-            train(training, part, trainer._after_iteration(None), settings.iterations)
+            train(training, part, trainer._after_iteration(None, None), settings.iterations)
             folds.append((replace(fold, network=training.last_network()), part))
         self.progress.say("Calibrating on the left-out blocks")
         evidence = Evidence.join([self._evidence(fold, part) for fold, part in folds])
@@ -176,8 +195,10 @@ class StageTrainer:
             anchor = fit_anchor(header, patches)
         return Stage(header, network, anchor).to(self.device)
 
-    def _after_iteration(self, checkpoint: Optional[Checkpoint]) -> Callable[[Training], None]:
-        """Return what reports an iteration and keeps the checkpoint fresh."""
+    def _after_iteration(
+        self, checkpoint: Optional[Checkpoint], log: Optional[TensorBoardLog]
+    ) -> Callable[[Training], None]:
+        """Return what reports an iteration and keeps checkpoint and log fresh."""
         iterations = self.settings.iterations
         log_every = max(1, iterations // LOGS)
         started, first = time.monotonic(), None
@@ -192,6 +213,8 @@ class StageTrainer:
             self.progress.advance(1, f"Iteration {training.iteration} of {iterations}{known}, {rate}")
             if training.iteration % log_every == 0:
                 self.events.info(f"Iteration {training.iteration} of {iterations}{known}, {rate}.")
+            if log is not None:
+                log.update(training)
             if checkpoint is not None:
                 checkpoint.save_when_due(training)
 

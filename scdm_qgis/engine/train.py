@@ -33,6 +33,7 @@ from scdm_qgis.engine.process_group import joined_processes
 from scdm_qgis.engine.progress import Progress
 from scdm_qgis.engine.scene_patches import ScenePatches
 from scdm_qgis.engine.stage_trainer import LEFT_OUT_ITERATIONS, StageTrainer
+from scdm_qgis.engine.tensorboard_log import check_tensorboard
 from scdm_qgis.engine.training_report import render_training_report
 from scdm_qgis.engine.training_scenes import (
     BandChoice,
@@ -64,6 +65,8 @@ def run(job: TrainCascadeStage, events: EventWriter) -> Dict[str, Any]:
 
 
 def _run(job: TrainCascadeStage, device: torch.device, events: EventWriter) -> Dict[str, Any]:
+    if job.tensorboard is not None:
+        check_tensorboard()
     recipe = choose_recipe(job)
     events.progress(0, "Reading the scenes")
     with ExitStack() as stack:
@@ -81,7 +84,9 @@ def _run(job: TrainCascadeStage, device: torch.device, events: EventWriter) -> D
     unseen = job.validation_fraction > 0
     left_out = unseen and recipe.prediction == "residual" and all(part is None for _, part in patches.splits)
     work = settings.iterations + (2 * math.ceil(settings.iterations / LEFT_OUT_ITERATIONS) if left_out else 0)
-    trainer = StageTrainer(header, normalisation, settings, device, events, Progress(events, work, 2, 97))
+    trainer = StageTrainer(
+        header, normalisation, settings, device, events, Progress(events, work, 2, 97), job.tensorboard
+    )
     checkpoint = Checkpoint(job.output, _fingerprint(job, recipe, header, scenes, settings.bfloat16))
     stage, training, validation = trainer.train(patches, checkpoint, job.resume)
     if left_out:

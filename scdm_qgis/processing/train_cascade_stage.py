@@ -9,6 +9,7 @@ from qgis.core import (
     QgsProcessingOutputNumber,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
+    QgsProcessingParameterFile,
     QgsProcessingParameterFileDestination,
     QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterNumber,
@@ -55,6 +56,14 @@ class TrainCascadeStageAlgorithm(JobAlgorithm):
                 "REPORT", "Training report", "HTML files (*.html)", None, True, False
             ),
             "A page with loss curves that opens in any browser.",
+        )
+        self.add(
+            QgsProcessingParameterFile(
+                "TENSORBOARD", "Folder of a TensorBoard log", QgsProcessingParameterFile.Behavior.Folder, optional=True
+            ),
+            "Where to write the training's curves for TensorBoard while it runs; empty for nowhere. Needs the package "
+            "tensorboard in the Python that computes.",
+            advanced=True,
         )
         self.addOutput(QgsProcessingOutputNumber("FINAL_LOSS", "Training loss at the end"))
         self.addOutput(QgsProcessingOutputNumber("VALIDATION_LOSS", "Loss on the pixels held out"))

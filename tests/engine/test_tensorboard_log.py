@@ -1,0 +1,75 @@
+import importlib.util
+import os
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from scdm_qgis.core.cascade_header import read_header
+from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.training import Training
+from scdm_qgis.engine.jobs import TrainCascadeStage
+
+
+def curve(folder, name):
+    """Return a curve of the log as (iteration, value)."""
+    log = EventAccumulator(folder)
+    log.Reload()
+    return [(event.step, event.value) for event in log.Scalars(name)]
+
+
+def test_the_log_holds_what_the_training_went_through(make_cube, train_stage, tmp_path):
+    folder = str(tmp_path / "new" / "log")
+    path, results = train_stage(make_cube(), iterations=10, tensorboard=folder)
+    validation = read_header(path).training[0]["validation"]
+    losses = curve(folder, "loss")
+    assert [iteration for iteration, _ in losses] == list(range(1, 11))
+    assert losses[-1][1] == pytest.approx(results["FINAL_LOSS"])
+    judged = [(iteration, pytest.approx(rmse)) for iteration, rmse, _ in validation["curve"]]
+    assert curve(folder, "hold-out/RMSE") == judged
+    assert curve(folder, "hold-out/RMSE of ridge regression") == [(0, pytest.approx(validation["ridge"]["rmse"]))]
+    assert curve(folder, "learning rate")[-1][1] < curve(folder, "learning rate")[4][1]
+
+
+def test_a_resumed_training_goes_on_with_its_log(make_cube, train_stage, tmp_path, monkeypatch):
+    monkeypatch.setattr("scdm_qgis.engine.checkpoint.SECONDS_BETWEEN", 0.0)
+    scene, step, steps = make_cube(), Training.step, []
+
+    def interrupted(self, patches):
+        steps.append(self.iteration)
+        if len(steps) == 8:
+            raise KeyboardInterrupt
+        if len(steps) == 5:  # what follows is logged, but lost to the checkpoint
+            monkeypatch.setattr("scdm_qgis.engine.checkpoint.SECONDS_BETWEEN", 1e9)
+        step(self, patches)
+
+    how = {"iterations": 10, "name": "stage"}
+    train_stage(scene, **{**how, "name": "whole"}, tensorboard=str(tmp_path / "whole_log"))
+    monkeypatch.setattr(Training, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_stage(scene, **how, tensorboard=str(tmp_path / "log"))
+    train_stage(scene, **how, resume=True, tensorboard=str(tmp_path / "log"))
+    assert steps.count(4) == 2
+    for name in ("loss", "hold-out/SAM", "learning rate"):
+        assert curve(str(tmp_path / "log"), name) == curve(str(tmp_path / "whole_log"), name)
+
+
+def test_without_the_package_nothing_is_read(make_cube, train_stage, tmp_path, monkeypatch, recorder):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else find_spec(name, *rest)
+    )
+    with pytest.raises(UserError, match="Install tensorboard into it, or leave TENSORBOARD empty"):
+        train_stage(make_cube(), tensorboard=str(tmp_path / "log"))
+    assert recorder.lines == []
+    assert not os.path.exists(tmp_path / "log")
+
+
+def test_the_folder_is_made_absolute_and_must_not_be_a_file(make_cube, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = TrainCascadeStage([make_cube()], 1, str(tmp_path / "stage.safetensors"), tensorboard="log")
+    absolute = job.with_absolute_paths()
+    assert absolute.tensorboard == str(tmp_path / "log")
+    absolute.check_paths()
+    (tmp_path / "log").write_text("x")
+    with pytest.raises(UserError, match="is a file. Give a folder"):
+        absolute.check_paths()
