@@ -60,11 +60,11 @@ def check_output(path: str, inputs: Sequence[str]) -> None:
 
 def check_folder(path: str) -> None:
     """Raise UserError for a folder that cannot be made or written to."""
-    if os.path.exists(path) and not os.path.isdir(path):
-        raise UserError(f"'{path}' is a file.", "Give a folder; it is made where there is none.")
     existing = os.path.abspath(path)
     while not os.path.exists(existing):
         existing = os.path.dirname(existing)
+    if not os.path.isdir(existing):
+        raise UserError(f"'{existing}' is a file.", "Give a folder; it is made where there is none.")
     if not os.access(existing, os.W_OK):
         raise UserError(
             f"The folder '{existing}' cannot be written to.", "Choose another folder, or change its permissions."

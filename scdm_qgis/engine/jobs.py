@@ -79,10 +79,12 @@ class Job:
         outputs = self.output_paths()
         for path in outputs:
             check_output(path, self.input_paths())
+        folders = self._paths(self.folders_of)
         written = {same_file_key(name) for path in outputs for name in (path, partial_path(path))}
-        if len(written) != 2 * len(outputs):
-            raise UserError("Two outputs have the same name.", "Give every output a file of its own.")
-        for path in self._paths(self.folders_of):
+        written.update(same_file_key(path) for path in folders)
+        if len(written) != 2 * len(outputs) + len(folders):
+            raise UserError("Two outputs have the same name.", "Give every output a name of its own.")
+        for path in folders:
             check_folder(path)
 
     def _paths(self, keys: Sequence[str]) -> Tuple[str, ...]:
@@ -379,4 +381,4 @@ def _check_path_texts(job: Job) -> None:
             raise UserError(f"{key.upper()} is not a list of paths.", "Give a list, even for one file.")
         for text in texts:
             if text is not None and (not isinstance(text, str) or not text.strip() or "\0" in text):
-                raise UserError(f"{key.upper()} is not a path.", f"Fill in {key.upper()} with a file.")
+                raise UserError(f"{key.upper()} is not a path.", f"Fill in {key.upper()}.")

@@ -61,8 +61,8 @@ class TrainCascadeStageAlgorithm(JobAlgorithm):
             QgsProcessingParameterFile(
                 "TENSORBOARD", "Folder of a TensorBoard log", QgsProcessingParameterFile.Behavior.Folder, optional=True
             ),
-            "Where to write the training's curves for TensorBoard while it runs; empty for nowhere. Needs the package "
-            "tensorboard in the Python that computes.",
+            "Where to write the training's curves for TensorBoard while it runs; empty for nowhere. Give every "
+            "training a folder of its own. Needs the package tensorboard in the Python that computes.",
             advanced=True,
         )
         self.addOutput(QgsProcessingOutputNumber("FINAL_LOSS", "Training loss at the end"))

@@ -1,5 +1,6 @@
-import importlib.util
 import os
+import sys
+from dataclasses import replace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -17,20 +18,31 @@ def curve(folder, name):
     return [(event.step, event.value) for event in log.Scalars(name)]
 
 
-def test_the_log_holds_what_the_training_went_through(make_cube, train_stage, tmp_path):
-    folder = str(tmp_path / "new" / "log")
-    path, results = train_stage(make_cube(), iterations=10, tensorboard=folder)
+def test_the_log_holds_what_the_training_went_through(make_cube, train_stage, tmp_path, monkeypatch):
+    folder, step, trainings = str(tmp_path / "new" / "log"), Training.step, set()
+
+    def watched(self, patches):
+        trainings.add(self)
+        step(self, patches)
+
+    monkeypatch.setattr(Training, "step", watched)
+    path, _ = train_stage(make_cube(), iterations=10, tensorboard=folder)
     validation = read_header(path).training[0]["validation"]
-    losses = curve(folder, "loss")
-    assert [iteration for iteration, _ in losses] == list(range(1, 11))
-    assert losses[-1][1] == pytest.approx(results["FINAL_LOSS"])
-    judged = [(iteration, pytest.approx(rmse)) for iteration, rmse, _ in validation["curve"]]
-    assert curve(folder, "hold-out/RMSE") == judged
-    assert curve(folder, "hold-out/RMSE of ridge regression") == [(0, pytest.approx(validation["ridge"]["rmse"]))]
-    assert curve(folder, "learning rate")[-1][1] < curve(folder, "learning rate")[4][1]
+    (training,) = trainings
+    assert len(training.losses) == 10
+    assert curve(folder, "loss") == [(iteration, pytest.approx(loss)) for iteration, loss in training.losses]
+    judged = validation["curve"]
+    ridge = validation["ridge"]
+    assert curve(folder, "hold-out/RMSE") == [(iteration, pytest.approx(rmse)) for iteration, rmse, _ in judged]
+    assert curve(folder, "hold-out/SAM") == [(iteration, pytest.approx(sam)) for iteration, _, sam in judged]
+    for name, value in (("RMSE", ridge["rmse"]), ("SAM", ridge["sam"])):
+        beside = [(iteration, pytest.approx(value)) for iteration, _, _ in judged]
+        assert curve(folder, f"hold-out/{name} of ridge regression") == beside
+    assert curve(folder, "learning_rate")[-1][1] < curve(folder, "learning_rate")[4][1]
 
 
-def test_a_resumed_training_goes_on_with_its_log(make_cube, train_stage, tmp_path, monkeypatch):
+@pytest.mark.parametrize("lost_from", [1, 5])  # where the first is lost, there is no checkpoint
+def test_a_resumed_training_goes_on_with_its_log(make_cube, train_stage, tmp_path, monkeypatch, lost_from):
     monkeypatch.setattr("scdm_qgis.engine.checkpoint.SECONDS_BETWEEN", 0.0)
     scene, step, steps = make_cube(), Training.step, []
 
@@ -38,7 +50,7 @@ def test_a_resumed_training_goes_on_with_its_log(make_cube, train_stage, tmp_pat
         steps.append(self.iteration)
         if len(steps) == 8:
             raise KeyboardInterrupt
-        if len(steps) == 5:  # what follows is logged, but lost to the checkpoint
+        if len(steps) == lost_from:  # what follows is logged, but lost to the checkpoint
             monkeypatch.setattr("scdm_qgis.engine.checkpoint.SECONDS_BETWEEN", 1e9)
         step(self, patches)
 
@@ -48,16 +60,13 @@ def test_a_resumed_training_goes_on_with_its_log(make_cube, train_stage, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         train_stage(scene, **how, tensorboard=str(tmp_path / "log"))
     train_stage(scene, **how, resume=True, tensorboard=str(tmp_path / "log"))
-    assert steps.count(4) == 2
-    for name in ("loss", "hold-out/SAM", "learning rate"):
+    assert steps[8] == lost_from - 1
+    for name in ("loss", "learning_rate", "hold-out/SAM", "hold-out/SAM of ridge regression"):
         assert curve(str(tmp_path / "log"), name) == curve(str(tmp_path / "whole_log"), name)
 
 
 def test_without_the_package_nothing_is_read(make_cube, train_stage, tmp_path, monkeypatch, recorder):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else find_spec(name, *rest)
-    )
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(UserError, match="Install tensorboard into it, or leave TENSORBOARD empty"):
         train_stage(make_cube(), tensorboard=str(tmp_path / "log"))
     assert recorder.lines == []
@@ -71,5 +80,6 @@ def test_the_folder_is_made_absolute_and_must_not_be_a_file(make_cube, tmp_path,
     assert absolute.tensorboard == str(tmp_path / "log")
     absolute.check_paths()
     (tmp_path / "log").write_text("x")
-    with pytest.raises(UserError, match="is a file. Give a folder"):
-        absolute.check_paths()
+    for folder in (absolute.tensorboard, os.path.join(absolute.tensorboard, "below")):
+        with pytest.raises(UserError, match="log' is a file. Give a folder"):
+            replace(absolute, tensorboard=folder).check_paths()
