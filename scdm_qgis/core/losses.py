@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,3 +39,28 @@ def spectral_angle_loss(spectra: Tensor, estimated: Tensor, valid: Tensor) -> Te
     cosine = F.cosine_similarity(spectra, estimated, dim=1)
     weight = valid[:, 0]
     return 1 - (cosine * weight).sum() / weight.sum().clamp(min=1)
+
+
+def mean_angle_loss(spectra: Tensor, estimated: Tensor, valid: Tensor, black: float) -> Tensor:
+    """Return the mean over valid pixels of the angle between spectrum and estimated spectrum, as seen from black.
+
+    It is what SAM measures, but for one thing: the chord 2 sin(angle / 2) stands for the angle, whose gradient
+    is undefined at 0.
+
+    Args:
+        spectra: true spectra (batch, band, row, column), normalised.
+        estimated: estimated spectra, like `spectra`.
+        valid: 1 where a pixel counts, 0 elsewhere (batch, 1, row, column).
+        black: what 0 in data units is in normalised ones.
+    """
+    true, guessed = (F.normalize(x - black, dim=1, eps=_SHORTEST_SPECTRUM) for x in (spectra, estimated))
+    chord = ((true - guessed).square().sum(dim=1) + _SMALLEST_CHORD**2).sqrt()
+    weight = valid[:, 0]
+    return torch.where(weight > 0, chord, 0).sum() / weight.sum().clamp(min=1)
+
+
+_SHORTEST_SPECTRUM = 1e-3
+"""Spectra shorter than this, in normalised units, have no direction worth learning."""
+
+_SMALLEST_CHORD = 1e-3
+"""Keeps the gradient finite where the angle vanishes."""

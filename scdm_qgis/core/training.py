@@ -18,7 +18,7 @@ from torch import Tensor
 from scdm_qgis.core.cascade import Stage
 from scdm_qgis.core.denoiser import make_denoiser, network_output
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.core.losses import prediction_loss, spectral_angle_loss
+from scdm_qgis.core.losses import mean_angle_loss, prediction_loss, spectral_angle_loss
 from scdm_qgis.core.processes import Processes
 from scdm_qgis.core.schedule import Schedule
 from scdm_qgis.core.unet import UNet
@@ -379,8 +379,8 @@ def stage_loss(stage: Stage, schedule: Schedule, batch: Batch, draws: Draws, set
         draws: timesteps and noise.
         settings: weights of the losses.
 
-    Where a regression lies under the network, the angle is that of the whole spectrum, since a residual
-    has no direction of its own, and errors count as `Anchor.error_weights` says.
+    Where a regression lies under the network, the angle is that of the whole spectrum in data units, since a
+    residual has no direction of its own, and errors count as `Anchor.error_weights` says.
     """
     x_0 = stage.to_sample(batch.target, batch.condition)
 
@@ -403,4 +403,7 @@ def stage_loss(stage: Stage, schedule: Schedule, batch: Batch, draws: Draws, set
     if settings.sam_weight == 0:
         return loss
     estimated = stage.from_sample(prediction.x_0, batch.condition)
-    return loss + settings.sam_weight * spectral_angle_loss(batch.target, estimated, batch.valid)
+    if stage.anchor is None:
+        return loss + settings.sam_weight * spectral_angle_loss(batch.target, estimated, batch.valid)
+    angle = mean_angle_loss(batch.target, estimated, batch.valid, stage.anchor.light.black)
+    return loss + settings.sam_weight * angle
