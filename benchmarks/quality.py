@@ -6,9 +6,10 @@ them). Every network is trained on the same scenes for as long as the default ca
 
     python -m benchmarks.quality [--scenes pavia aviris potsdam] [--seeds 0] [--variants] [--results FILE]
 
-Several seeds give means with their ranges. `--variants` adds other numbers of stages, single draws and means of draws, and the paper's recipe at the
-same number of iterations. `--results` keeps every finished run in a file, and takes from it what is there:
-an interrupted benchmark goes on, and several can share the work.
+Several seeds give means with their ranges. `--variants` adds other numbers of stages, single draws and means
+of draws, and the paper's recipe on the default's network with the default's iterations. `--results` keeps every
+finished run in a file, and takes from it what is there: an interrupted benchmark goes on. A seed of a split must
+run on one machine that does nothing else, or the times are no equal budgets.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 from torch import nn
@@ -38,13 +39,16 @@ from scdm_qgis.engine import assemble, reconstruct, train
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.jobs import AssembleCascade, RgbToHyperspectral, TrainCascadeStage
 
+DEVICE = "cpu"
+"""Where everything computes, so that equal times are equal budgets."""
+
 STAGES = 2
 DEFAULT = "**this plugin's default**"
 PAPER = "the paper's recipe on the default's network"
 
 NETWORKS: Dict[str, Tuple[Callable[[int], nn.Module], bool]] = {
     "U-Net of the default, plain regression": (RegressionUNet, False),
-    "HSCNN+": (HscnnPlus, False),
+    "HSCNN+ (HSCNN-R)": (HscnnPlus, False),
     "MST++": (MstPlusPlus, False),
     "residual CNN over ridge regression": (ResidualCnn, True),
 }
@@ -107,8 +111,12 @@ class Results:
                 file.write(json.dumps(asdict(score)) + "\n")
 
     def of(self, split: str, model: str, seed: int) -> List[Score]:
-        """Return the scores of one trained model on all test scenes of a split; empty where it is still to run."""
+        """Return the scores of one trained model on the test scenes of a split; empty where it is still to run."""
         return [s for s in self.scores if (s.split, s.model, s.seed) == (split, model, seed)]
+
+    def lacks(self, split: str, scene: str, model: str, seed: int) -> bool:
+        """Return whether a model is still to be scored on a scene."""
+        return all(score.scene != scene for score in self.of(split, model, seed))
 
 
 @dataclass(frozen=True)
@@ -127,25 +135,26 @@ class Runner:
 
     def closed_forms(self) -> None:
         """Score what needs no network."""
+        if not any(self._unscored(model, 0) for model in CLOSED_FORMS):
+            return
         rows = [read_pixels(path, self.split.rgb_bands).rows() for path in self.split.train]
         for model, predict in fit_closed_forms(*(np.concatenate(parts) for parts in zip(*rows))).items():
-            if self.results.of(self.key, model, 0):
-                continue
-            for scene, truth in self._test_scenes():
+            for scene, truth in self._unscored(model, 0):
                 estimate = np.zeros_like(truth.values)
                 estimate[:, truth.valid] = np.rint(predict(truth.rows()[0])).T
                 self._add(scene, model, 0, estimate, truth)
 
     def network(self, model: str, seed: int) -> None:
         """Train a one-shot network for as long as the default cascade took, and score it."""
-        if self.results.of(self.key, model, seed):
+        unscored = self._unscored(model, seed)
+        if not unscored:
             return
         seconds = self.results.of(self.key, DEFAULT, seed)[0].trained
         make_network, over_ridge = NETWORKS[model]
         scenes = [read_pixels(path, self.split.rgb_bands) for path in self.split.train]
         trained, iterations = train_one_shot(make_network, over_ridge, scenes, seconds, seed)
         print(f"{model}: {iterations} iterations in {seconds:.0f} s", file=sys.stderr)
-        for scene, truth in self._test_scenes():
+        for scene, truth in unscored:
             estimate = np.where(truth.valid, np.rint(trained.predict(truth)), 0)
             self._add(scene, model, seed, estimate, truth, seconds)
 
@@ -158,16 +167,16 @@ class Runner:
             names: what the model is called by number of samples.
             prediction: what the networks predict; None for the default.
         """
-        missing = {samples: name for samples, name in names.items() if not self.results.of(self.key, name, seed)}
-        if not missing:
+        unscored = {samples: self._unscored(name, seed) for samples, name in names.items()}
+        if not any(unscored.values()):
             return
         with tempfile.TemporaryDirectory() as folder:
             started = time.monotonic()
             model = self._train_cascade(folder, stages, seed, prediction)
             trained = time.monotonic() - started
-            for samples, name in missing.items():
-                for scene, truth in self._test_scenes():
-                    self._reconstruct(folder, model, scene, truth, samples, name, seed, trained)
+            for samples, scenes in unscored.items():
+                for scene, truth in scenes:
+                    self._reconstruct(folder, model, scene, truth, samples, names[samples], seed, trained)
 
     def _train_cascade(self, folder: str, stages: int, seed: int, prediction: Optional[str]) -> str:
         events, files = EventWriter(io.StringIO()), []
@@ -180,6 +189,7 @@ class Runner:
                 stages=stages,
                 rgb_bands=self.split.rgb_bands,
                 prediction=prediction,
+                device=DEVICE,
                 seed=seed,
             )
             train.run(job, events)
@@ -197,6 +207,7 @@ class Runner:
             output,
             rgb_bands=self.split.rgb_bands,
             samples=samples,
+            device=DEVICE,
             seed=seed,
             uncertainty=deviation if samples > 1 else None,
         )
@@ -209,9 +220,13 @@ class Runner:
             coverage = within.shares()
         self._add(scene, name, seed, estimate, truth, trained, coverage)
 
-    def _test_scenes(self) -> Iterator[Tuple[str, Pixels]]:
-        for scene, path in self.split.test.items():
-            yield scene, read_pixels(path, self.split.rgb_bands)
+    def _unscored(self, model: str, seed: int) -> List[Tuple[str, Pixels]]:
+        """Return the test scenes that a model is still to be scored on."""
+        return [
+            (scene, read_pixels(path, self.split.rgb_bands))
+            for scene, path in self.split.test.items()
+            if self.results.lacks(self.key, scene, model, seed)
+        ]
 
     def _add(
         self,

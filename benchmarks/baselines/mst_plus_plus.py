@@ -1,7 +1,8 @@
 """MST++ (Cai et al., "MST++: Multi-stage Spectral-wise Transformer for Efficient Spectral Reconstruction", CVPRW 2022).
 
 Attention runs over channels instead of pixels. The paper has 31 bands and works in 31 channels; these are
-kept for any number of bands, since the cost grows with their square: only the last layer has a channel a band.
+kept for any number of bands, since the cost grows with their square: only the last layer has a channel a band,
+and the long shortcut ends before it.
 """
 
 from __future__ import annotations

@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+SHORTEST_SPECTRUM = 1e-3
+"""Spectra shorter than this, in normalised units, have no direction worth learning."""
+
+SMALLEST_CHORD = 1e-3
+"""Keeps the gradient finite where the angle vanishes."""
+
 
 def prediction_loss(
     predicted: Tensor, target: Tensor, valid: Tensor, kind: str, weights: Optional[Tensor] = None
@@ -44,8 +50,8 @@ def spectral_angle_loss(spectra: Tensor, estimated: Tensor, valid: Tensor) -> Te
 def mean_angle_loss(spectra: Tensor, estimated: Tensor, valid: Tensor, black: float) -> Tensor:
     """Return the mean over valid pixels of the angle between spectrum and estimated spectrum, as seen from black.
 
-    It is what SAM measures, but for one thing: the chord 2 sin(angle / 2) stands for the angle, whose gradient
-    is undefined at 0.
+    It is what SAM measures, but for the chord 2 sin(angle / 2), which stands for the angle, whose gradient is
+    undefined at 0, and for spectra too short to have a direction.
 
     Args:
         spectra: true spectra (batch, band, row, column), normalised.
@@ -53,14 +59,7 @@ def mean_angle_loss(spectra: Tensor, estimated: Tensor, valid: Tensor, black: fl
         valid: 1 where a pixel counts, 0 elsewhere (batch, 1, row, column).
         black: what 0 in data units is in normalised ones.
     """
-    true, guessed = (F.normalize(x - black, dim=1, eps=_SHORTEST_SPECTRUM) for x in (spectra, estimated))
-    chord = ((true - guessed).square().sum(dim=1) + _SMALLEST_CHORD**2).sqrt()
+    true, guessed = (F.normalize(x - black, dim=1, eps=SHORTEST_SPECTRUM) for x in (spectra, estimated))
+    chord = ((true - guessed).square().sum(dim=1) + SMALLEST_CHORD**2).sqrt()
     weight = valid[:, 0]
     return torch.where(weight > 0, chord, 0).sum() / weight.sum().clamp(min=1)
-
-
-_SHORTEST_SPECTRUM = 1e-3
-"""Spectra shorter than this, in normalised units, have no direction worth learning."""
-
-_SMALLEST_CHORD = 1e-3
-"""Keeps the gradient finite where the angle vanishes."""

@@ -71,8 +71,8 @@ class Anchor:
     def error_weights(self, condition: Tensor) -> Tensor:
         """Return how much a squared error of standardised residuals counts (batch, target band, row, column).
 
-        It is the geometric mean of two: all standardised errors alike, which spectral angles reward, and all
-        errors in data units alike, which RMSE rewards. 1 for the average band in average light.
+        It is proportional to the geometric mean of two: all standardised errors alike, which spectral angles
+        reward, and all errors in data units alike, which RMSE rewards. 1 for the average band in average light.
         """
         return self.scale(condition) / self.residual_scale.mean()
 

@@ -14,7 +14,7 @@ NOTEWORTHY_SHARE = 0.02
 """Pixels beyond a limit are spoken of from this share on."""
 
 OTHER_UNIT_FACTOR = 4.0
-"""Scenes of one sensor differ less than this in their median brightness."""
+"""Scenes of one sensor and kind of landscape hardly differ more than this in their median brightness."""
 
 LARGEST_BYTE = 255
 
@@ -68,7 +68,7 @@ class RgbDistribution:
         ways = [
             (brightness > high, f"are brighter than the training data ({high:.4g} in the mean of red, green and blue)"),
             (brightness < low, f"are darker than the training data ({low:.4g} in the mean of red, green and blue)"),
-            (hue & ~_outside(brightness, (low, high)), "have another hue than any of the training data"),
+            (hue & ~_outside(brightness, (low, high)), "have another hue than nearly all of the training data"),
         ]
         return [f"{share.mean():.0%} of the pixels {way}." for share, way in ways if share.mean() >= NOTEWORTHY_SHARE]
 
@@ -81,8 +81,8 @@ class RgbDistribution:
 
 def _other_unit(rgb: np.ndarray, own_median: float, median: float) -> str:
     sentence = (
-        f"The input is in another unit or scale: its median brightness is {own_median:.4g}, that of the training "
-        f"data {median:.4g}."
+        f"The input is probably in another unit or scale: its median brightness is {own_median:.4g}, that of the "
+        f"training data {median:.4g}."
     )
     if 1 < rgb.max() <= LARGEST_BYTE and rgb.min() >= 0 and np.array_equal(rgb, np.rint(rgb)):
         sentence += (

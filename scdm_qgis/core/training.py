@@ -190,7 +190,7 @@ class Training:
         loss.backward()
         processes.sum_gradients([p.grad for p in self._parameters if p.grad is not None])
         for group in self._optimiser.param_groups:
-            group["lr"] = self.learning_rate
+            group["lr"] = self.learning_rate(self.iteration)
         self._optimiser.step()
         self.average.update(self._network)
         self._sum += loss.detach()
@@ -199,10 +199,9 @@ class Training:
         if self.iteration % every == 0 or self.iteration == settings.iterations:
             self._read_loss()
 
-    @property
-    def learning_rate(self) -> float:
-        """The step size of the iteration that comes next."""
-        return self.settings.learning_rate * _step_size(self.iteration, self.settings)
+    def learning_rate(self, done: int) -> float:
+        """Return the step size of the iteration that comes after `done` others."""
+        return self.settings.learning_rate * _step_size(done, self.settings)
 
     def _read_loss(self) -> None:
         since = self.losses[-1][0] if self.losses else 0

@@ -62,7 +62,10 @@ def check_folder(path: str) -> None:
     """Raise UserError for a folder that cannot be made or written to."""
     existing = os.path.abspath(path)
     while not os.path.exists(existing):
-        existing = os.path.dirname(existing)
+        above = os.path.dirname(existing)
+        if above == existing:
+            raise UserError(f"The drive of '{path}' does not exist.", "Choose another folder.")
+        existing = above
     if not os.path.isdir(existing):
         raise UserError(f"'{existing}' is a file.", "Give a folder; it is made where there is none.")
     if not os.access(existing, os.W_OK):

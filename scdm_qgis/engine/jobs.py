@@ -6,6 +6,7 @@ input with the same sentence; `check_paths` does the same for files. Neither nee
 
 from __future__ import annotations
 
+import os
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence, Tuple, Type, Union
 
@@ -86,6 +87,8 @@ class Job:
             raise UserError("Two outputs have the same name.", "Give every output a name of its own.")
         for path in folders:
             check_folder(path)
+            if any(same_file_key(path).startswith(same_file_key(output) + os.sep) for output in outputs):
+                raise UserError(f"The folder '{path}' lies below an output file's name.", "Choose another folder.")
 
     def _paths(self, keys: Sequence[str]) -> Tuple[str, ...]:
         paths = []

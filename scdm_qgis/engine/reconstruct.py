@@ -93,32 +93,35 @@ def _tiling(job: RgbToHyperspectral, cube: Cube, header: CascadeHeader) -> _Tili
 
 def _warn_of_other_data(cube: Cube, tiling: _Tiling, header: CascadeHeader, events: EventWriter) -> None:
     """Say, before the work starts, in which ways the input differs from the training data."""
-    pixels = _sample_pixels(cube, tiling)
-    if header.rgb_distribution is None or len(pixels) == 0:
+    if header.rgb_distribution is None:
         return
-    differences = header.rgb_distribution.differences(pixels)
+    pixels = _sample_pixels(cube, tiling)
+    differences = header.rgb_distribution.differences(pixels) if len(pixels) else []
     for difference in differences:
         events.warning(difference)
     if differences:
-        events.warning("Spectra of such pixels are guesses: no training pixel was like them.")
+        events.warning(
+            "Spectra of pixels unlike the training data are guesses. Train on scenes that hold such pixels, or check "
+            "that INPUT has the unit of the training data."
+        )
 
 
 def _sample_pixels(cube: Cube, tiling: _Tiling) -> np.ndarray:
     """Return RGB pixels (pixel, 3) of windows spread over what is reconstructed; all of a small raster."""
     top, left, height, width = tiling.window
     samples = []
-    for row in _spread(top, height):
-        for column in _spread(left, width):
-            rows, columns = min(SAMPLE_SIDE, top + height - row), min(SAMPLE_SIDE, left + width - column)
+    for row, rows in _spread(top, height):
+        for column, columns in _spread(left, width):
             rgb, valid = cube.read(tiling.rgb_bands, row, column, rows, columns)
             samples.append(rgb[:, valid].T)
     return np.concatenate(samples)
 
 
-def _spread(first: int, length: int) -> List[int]:
-    """Return where up to `SAMPLES_A_SIDE` windows start that are spread evenly over a length."""
+def _spread(first: int, length: int) -> List[Tuple[int, int]]:
+    """Return start and length of up to `SAMPLES_A_SIDE` windows spread evenly over a length, none over another."""
     count = min(SAMPLES_A_SIDE, math.ceil(length / SAMPLE_SIDE))
-    return [first + number * length // count for number in range(count)]
+    edges = [number * length // count for number in range(count + 1)]
+    return [(first + start, min(SAMPLE_SIDE, end - start)) for start, end in zip(edges, edges[1:])]
 
 
 def extent_window(extent: Optional[Sequence[float]], cube: Cube) -> Window:

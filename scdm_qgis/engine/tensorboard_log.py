@@ -43,7 +43,7 @@ class TensorBoardLog:
         """Write what is new since the last call."""
         for iteration, loss in training.losses[self._losses :]:
             self._writer.add_scalar("loss", loss, iteration)
-            self._writer.add_scalar("learning_rate", training.learning_rate, iteration)
+            self._writer.add_scalar("learning_rate", training.learning_rate(iteration - 1), iteration)
         for iteration, rmse, sam in training.judgements[self._judgements :]:
             self._writer.add_scalar("hold-out/RMSE", rmse, iteration)
             self._writer.add_scalar("hold-out/SAM", sam, iteration)

@@ -1,3 +1,4 @@
+import math
 import os
 import sys
 from dataclasses import replace
@@ -8,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from scdm_qgis.core.cascade_header import read_header
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.training import Training
+from scdm_qgis.engine.job_paths import check_folder
 from scdm_qgis.engine.jobs import TrainCascadeStage
 
 
@@ -26,7 +28,7 @@ def test_the_log_holds_what_the_training_went_through(make_cube, train_stage, tm
         step(self, patches)
 
     monkeypatch.setattr(Training, "step", watched)
-    path, _ = train_stage(make_cube(), iterations=10, tensorboard=folder)
+    path, _ = train_stage(make_cube(), iterations=10, learning_rate=0.003, tensorboard=folder)
     validation = read_header(path).training[0]["validation"]
     (training,) = trainings
     assert len(training.losses) == 10
@@ -38,7 +40,8 @@ def test_the_log_holds_what_the_training_went_through(make_cube, train_stage, tm
     for name, value in (("RMSE", ridge["rmse"]), ("SAM", ridge["sam"])):
         beside = [(iteration, pytest.approx(value)) for iteration, _, _ in judged]
         assert curve(folder, f"hold-out/{name} of ridge regression") == beside
-    assert curve(folder, "learning_rate")[-1][1] < curve(folder, "learning_rate")[4][1]
+    rates = [0.5 * 0.003] + [0.003 * (1 + math.cos(math.pi * done / 10)) / 2 for done in range(1, 10)]
+    assert curve(folder, "learning_rate") == [(done + 1, pytest.approx(rate)) for done, rate in enumerate(rates)]
 
 
 @pytest.mark.parametrize("lost_from", [1, 5])  # where the first is lost, there is no checkpoint
@@ -83,3 +86,13 @@ def test_the_folder_is_made_absolute_and_must_not_be_a_file(make_cube, tmp_path,
     for folder in (absolute.tensorboard, os.path.join(absolute.tensorboard, "below")):
         with pytest.raises(UserError, match="log' is a file. Give a folder"):
             replace(absolute, tensorboard=folder).check_paths()
+
+
+def test_folders_that_cannot_be_made_are_refused(make_cube, tmp_path, monkeypatch):
+    output = str(tmp_path / "stage.safetensors")
+    below = TrainCascadeStage([make_cube()], 1, output, tensorboard=os.path.join(output, "log"))
+    with pytest.raises(UserError, match="lies below an output file's name"):
+        below.check_paths()
+    monkeypatch.setattr(os.path, "exists", lambda path: False)
+    with pytest.raises(UserError, match="drive of '/elsewhere/log' does not exist"):
+        check_folder("/elsewhere/log")
