@@ -22,6 +22,7 @@ from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.job_values import per_stage
 from scdm_qgis.engine.jobs import RgbToHyperspectral
 from scdm_qgis.engine.progress import Progress
+from scdm_qgis.engine.unlike_input import warn_of_unlike_input
 from scdm_qgis.raster.cube import Cube, fill_invalid, open_cube
 from scdm_qgis.raster.cube_writer import CubeWriter, OutputFormat, choose_nodata
 from scdm_qgis.raster.stream import StripBlender
@@ -32,12 +33,6 @@ SMALLEST_TILE = 32
 
 OVERLAP_SHARE = 4
 """The overlap is this fraction of a tile by default."""
-
-SAMPLE_SIDE = 64
-"""Side in pixels of the windows that are compared with the training data."""
-
-SAMPLES_A_SIDE = 12
-"""Most such windows in a row and in a column."""
 
 BATCH_PIXELS = {"cpu": 256 * 256, "cuda": 16 * 256 * 256, "mps": 4 * 256 * 256}
 """Pixels of an automatic batch by type of device."""
@@ -53,7 +48,7 @@ def run(job: RgbToHyperspectral, events: EventWriter) -> Dict[str, Any]:
     device = choose_device(job.device)
     with open_cube(job.input) as cube:
         tiling = _tiling(job, cube, cascade.header)
-        _warn_of_other_data(cube, tiling, cascade.header, events)
+        warn_of_unlike_input(cube, tiling.rgb_bands, tiling.window, cascade.header, events)
         tiles = _TileReconstructor(
             cascade.to(device),
             _settings(job, cascade.header),
@@ -89,39 +84,6 @@ def _tiling(job: RgbToHyperspectral, cube: Cube, header: CascadeHeader) -> _Tili
     tile_size = job.tile_size or max(SMALLEST_TILE, *(stage.patch_size for stage in header.stages))
     overlap = tile_size // OVERLAP_SHARE if job.overlap is None else job.overlap
     return _Tiling(rgb, Lattice(cube.height, cube.width, tile_size, overlap), extent_window(job.extent, cube))
-
-
-def _warn_of_other_data(cube: Cube, tiling: _Tiling, header: CascadeHeader, events: EventWriter) -> None:
-    """Say, before the work starts, in which ways the input differs from the training data."""
-    if header.rgb_distribution is None:
-        return
-    pixels = _sample_pixels(cube, tiling)
-    differences = header.rgb_distribution.differences(pixels) if len(pixels) else []
-    for difference in differences:
-        events.warning(difference)
-    if differences:
-        events.warning(
-            "Spectra of pixels unlike the training data are guesses. Train on scenes that hold such pixels, or check "
-            "that INPUT has the unit of the training data."
-        )
-
-
-def _sample_pixels(cube: Cube, tiling: _Tiling) -> np.ndarray:
-    """Return RGB pixels (pixel, 3) of windows spread over what is reconstructed; all of a small raster."""
-    top, left, height, width = tiling.window
-    samples = []
-    for row, rows in _spread(top, height):
-        for column, columns in _spread(left, width):
-            rgb, valid = cube.read(tiling.rgb_bands, row, column, rows, columns)
-            samples.append(rgb[:, valid].T)
-    return np.concatenate(samples)
-
-
-def _spread(first: int, length: int) -> List[Tuple[int, int]]:
-    """Return start and length of up to `SAMPLES_A_SIDE` windows spread evenly over a length, none over another."""
-    count = min(SAMPLES_A_SIDE, math.ceil(length / SAMPLE_SIDE))
-    edges = [number * length // count for number in range(count + 1)]
-    return [(first + start, min(SAMPLE_SIDE, end - start)) for start, end in zip(edges, edges[1:])]
 
 
 def extent_window(extent: Optional[Sequence[float]], cube: Cube) -> Window:
@@ -320,7 +282,8 @@ def _reconstruct_raster(
         height, width = tiling.window[2:]
         share = clipped / (height * width * sum(len(product.stage.bands) for product in products))
         events.warning(
-            f"{clipped} values ({share:.1%}) lay outside the output's data type and were clipped to its limits."
+            f"{clipped} values ({share:.1%}) lay outside the output's data type and were clipped to its limits. "
+            "Where that is much, check that the input has the unit of the training data."
         )
     return count
 

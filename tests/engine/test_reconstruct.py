@@ -131,14 +131,6 @@ def test_an_input_unlike_the_training_data_is_pointed_out_before_the_start(run, 
     assert "are brighter than the training data" in recorder.messages()
 
 
-@pytest.mark.parametrize("length", [1, 63, 64, 65, 100, 768, 5000])
-def test_windows_compared_with_the_training_data_do_not_overlap(length):
-    windows = reconstruct._spread(7, length)
-    assert windows[0][0] == 7 and sum(windows[-1]) <= 7 + length
-    assert all(start + size <= following for (start, size), (following, _) in zip(windows, windows[1:]))
-    assert sum(size for _, size in windows) == min(length, 12 * 64)
-
-
 def test_extent_outside_is_refused(run, make_cube):
     with pytest.raises(UserError, match="does not touch"):
         run(make_cube(), extent=[0, 0, 10, 10])

@@ -1,0 +1,62 @@
+"""Say, before a reconstruction starts, in which ways its input differs from what the model was trained on."""
+
+from __future__ import annotations
+
+import math
+from typing import List, Sequence, Tuple
+
+import numpy as np
+
+from scdm_qgis.core.cascade_header import CascadeHeader
+from scdm_qgis.engine.events import EventWriter
+from scdm_qgis.raster.cube import Cube
+from scdm_qgis.raster.tiles import Window
+
+SAMPLE_SIDE = 64
+"""Side in pixels of the windows that are compared with the training data."""
+
+SAMPLES_A_SIDE = 12
+"""Most such windows in a row and in a column."""
+
+
+def warn_of_unlike_input(
+    cube: Cube, rgb_bands: Sequence[int], window: Window, header: CascadeHeader, events: EventWriter
+) -> None:
+    """Log a warning for every way in which the RGB pixels differ; nothing where the model does not know its own.
+
+    Args:
+        cube: the input.
+        rgb_bands: its red, green and blue.
+        window: the part that is reconstructed.
+        header: of the model.
+        events: where to log.
+    """
+    if header.rgb_distribution is None:
+        return
+    pixels = _sample_pixels(cube, rgb_bands, window)
+    differences = header.rgb_distribution.differences(pixels) if len(pixels) else []
+    for difference in differences:
+        events.warning(difference)
+    if differences:
+        events.warning(
+            "Spectra of pixels unlike the training data are guesses. Train on scenes that hold such pixels, or check "
+            "that INPUT has the unit of the training data."
+        )
+
+
+def _sample_pixels(cube: Cube, rgb_bands: Sequence[int], window: Window) -> np.ndarray:
+    """Return RGB pixels (pixel, 3) of pieces spread over the window; all of a small one."""
+    top, left, height, width = window
+    samples = []
+    for row, rows in spread(top, height):
+        for column, columns in spread(left, width):
+            rgb, valid = cube.read(rgb_bands, row, column, rows, columns)
+            samples.append(rgb[:, valid].T)
+    return np.concatenate(samples)
+
+
+def spread(first: int, length: int) -> List[Tuple[int, int]]:
+    """Return start and length of up to `SAMPLES_A_SIDE` pieces spread evenly over a length, none over another."""
+    count = min(SAMPLES_A_SIDE, math.ceil(length / SAMPLE_SIDE))
+    edges = [number * length // count for number in range(count + 1)]
+    return [(first + start, min(SAMPLE_SIDE, end - start)) for start, end in zip(edges, edges[1:])]
