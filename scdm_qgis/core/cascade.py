@@ -161,10 +161,7 @@ def _load_stage(header: StageHeader, tensors: Dict[str, Tensor]) -> Stage:
     anchor = None
     if header.prediction == "residual":
         regression = {key[len("regression.") :]: value for key, value in own.items() if key.startswith("regression.")}
-        condition = header.condition
-        anchor = Anchor.from_tensors(
-            regression, len(header.bands), condition.count, rgb_first=len(condition.previous_bands)
-        )
+        anchor = Anchor.from_tensors(regression, len(header.bands), header.condition)
     return Stage(header, network.eval(), anchor)
 
 

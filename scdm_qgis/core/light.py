@@ -15,7 +15,7 @@ from torch import Tensor
 COLOUR_BANDS = 4
 """Bands `Light.colour` makes of an RGB image."""
 
-DARKEST = 0.3
+DARKEST = 0.1
 """What is added to every pixel's brightness, relative to the mean: noise does not vanish in the dark."""
 
 COLOUR_FLOOR = 0.05

@@ -8,6 +8,8 @@ from typing import Dict, Mapping, Optional
 import torch
 from torch import Tensor
 
+from scdm_qgis.core.cascade_header import Condition
+from scdm_qgis.core.colour_terms import ColourTerms, place_bands, views_with
 from scdm_qgis.core.light import Light
 
 
@@ -18,9 +20,9 @@ class Anchor:
     Residuals are standardised by band and by the pixel's brightness (`Light.relative`).
 
     Args:
-        rgb_first: number of the condition band that is red; green and blue follow.
-        light: brightness in the training scenes.
-        weight: (target band, condition band), between normalised values.
+        rgb_first: number of the condition band that is red; green, blue and the context maps follow.
+        terms: what the regression sees apart from the condition's images.
+        weight: (target band, image band or term), to normalised values.
         bias: (target band,).
         residual_scale: standard deviation of the residual over brightness per band, in normalised units
             (target band,).
@@ -31,7 +33,7 @@ class Anchor:
     """
 
     rgb_first: int
-    light: Light
+    terms: ColourTerms
     weight: Tensor
     bias: Tensor
     residual_scale: Tensor
@@ -42,9 +44,19 @@ class Anchor:
         """Return the condition's RGB image (batch, 3, row, column)."""
         return condition[:, self.rgb_first : self.rgb_first + 3]
 
+    @property
+    def light(self) -> Light:
+        """Brightness in the training scenes."""
+        return self.terms.light
+
+    def inputs(self, condition: Tensor) -> Tensor:
+        """Return what the regression is linear in: the images and the terms (batch, input, row, column)."""
+        images = condition[:, : self.rgb_first + 3]
+        return torch.cat([images, self.terms(self.rgb(condition), condition[:, self.rgb_first + 3 :])], dim=1)
+
     def predict(self, condition: Tensor) -> Tensor:
         """Return the regression's estimate (batch, target band, row, column)."""
-        return torch.einsum("tc,bchw->bthw", self.weight, condition) + self.bias[:, None, None]
+        return torch.einsum("ti,bihw->bthw", self.weight, self.inputs(condition)) + self.bias[:, None, None]
 
     def scale(self, condition: Tensor) -> Tensor:
         """Return what a standardised residual of 1 is in normalised units (batch, target band, row, column)."""
@@ -78,26 +90,36 @@ class Anchor:
 
     def to(self, device: torch.device | str) -> Anchor:
         """Return the same anchor on another device."""
-        return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
+        moved = {name: getattr(self, name).to(device) for name in _TENSORS}
+        return replace(self, terms=self.terms.to(device), **moved)
 
     def tensors(self) -> Dict[str, Tensor]:
         """Return all numbers as tensors by name, as a cascade file keeps them."""
         light = torch.tensor([self.light.black, self.light.mean], dtype=torch.float64)
-        return {"light": light, **{name: getattr(self, name) for name in _TENSORS}}
+        terms = {"light": light, "limits": self.terms.limits}
+        terms.update({f"centres.{view}": centres for view, centres in self.terms.centres.items()})
+        return {**terms, **{name: getattr(self, name) for name in _TENSORS}}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], bands: int, condition_bands: int, rgb_first: int) -> Anchor:
+    def from_tensors(cls, tensors: Mapping[str, Tensor], bands: int, condition: Condition) -> Anchor:
         """Read an anchor back.
 
         Raises:
             KeyError: a tensor is missing.
             ValueError: a tensor has another shape.
         """
-        shapes = {name: (bands, condition_bands) if name == "weight" else (bands,) for name in _TENSORS}
-        if any(tensors[name].shape != shape for name, shape in {**shapes, "light": (2,)}.items()):
+        light, limits = tensors["light"], tensors["limits"]
+        maps = len(condition.context_sigmas)
+        centres = {view: tensors[f"centres.{view}"] for view in views_with(maps)}
+        if (light.shape, limits.shape) != ((2,), (2,)) or any(
+            tensor.shape[1:] != (place_bands(view),) for view, tensor in centres.items()
+        ):
+            raise ValueError("terms of another shape")
+        terms = ColourTerms(Light(*light.tolist()), limits, centres)
+        inputs = condition.image_count + terms.count(maps)
+        if any(tensors[name].shape != ((bands, inputs) if name == "weight" else (bands,)) for name in _TENSORS):
             raise ValueError("regression of another shape")
-        black, mean = tensors["light"].tolist()
-        return cls(rgb_first, Light(black, mean), **{name: tensors[name] for name in _TENSORS})
+        return cls(len(condition.previous_bands), terms, **{name: tensors[name] for name in _TENSORS})
 
 
 _TENSORS = ("weight", "bias", "residual_scale", "shrinkage", "spread")

@@ -9,16 +9,21 @@ from typing import Callable
 
 import numpy as np
 import torch
+from scipy.linalg import block_diag
 from torch import Tensor
 
 from scdm_qgis.core.cascade_header import StageHeader
+from scdm_qgis.core.colour_terms import ColourTerms, choose_centres, kernel_between, views_with
 from scdm_qgis.core.light import Light
-from scdm_qgis.core.regression import RidgeMoments, choose_ridge
+from scdm_qgis.core.regression import LinearMap, RidgeMoments, choose_penalty
 from scdm_qgis.core.residual import Anchor
 from scdm_qgis.engine.scene_patches import ScenePatches
 
-RIDGES = tuple(10.0 ** (exponent / 2) for exponent in range(-12, 1))
-"""Penalties to choose from, relative to the condition's variance."""
+KERNEL_PENALTIES = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+"""Penalties of the kernels to choose from, weakest first."""
+
+LINEAR_RIDGE = 1e-3
+"""Penalty of the terms that are no kernels, relative to their variance."""
 
 PLAIN_RIDGE = 1e-4
 """Penalty of the plain regression that a trained stage is compared with."""
@@ -26,8 +31,14 @@ PLAIN_RIDGE = 1e-4
 BLOCKS = 8
 """The training pixels are cut into this many blocks of rows to choose the penalty."""
 
-RIDGE_TOLERANCE = 0.02
-"""What a stronger penalty may cost in RMSE on left-out blocks, relative."""
+MOST_CENTRES = 150
+"""Kernels a view at most."""
+
+MOST_PLACES = 10_000
+"""Pixels, spread evenly, that the kernels' centres are chosen from."""
+
+OUTERMOST_SHARE = 0.001
+"""Share of the pixels at either end whose brightness the regression does not bend with."""
 
 SMALLEST_BRIGHTNESS = 0.01
 """Mean brightness above zero, in normalised units, below which zero cannot be black."""
@@ -39,29 +50,65 @@ Regression = Callable[[Tensor], Tensor]
 
 
 def fit_anchor(header: StageHeader, patches: ScenePatches) -> Anchor:
-    """Fit the regression to all training pixels, with the penalty chosen by leaving blocks out."""
-    condition = header.condition
-    rgb_first = len(condition.previous_bands)
-    blocks = [RidgeMoments(condition.count, len(header.bands)) for _ in range(BLOCKS)]
-    brightness, pixels = 0.0, 0
+    """Fit the regression to all training pixels, with the kernels' penalty chosen by leaving blocks out.
+
+    Errors count relative to the pixel's brightness, as those of its residuals do.
+    """
+    bands, rgb_first = len(header.bands), len(header.condition.previous_bands)
+    terms = _choose_terms(header, patches)
+    inputs = header.condition.image_count + terms.count(len(header.condition.context_sigmas))
+    ones = torch.ones(bands)
+    anchor = Anchor(rgb_first, terms, torch.zeros(bands, inputs), 0 * ones, ones, ones.clone(), ones.clone())
+
+    blocks = [RidgeMoments(inputs, bands) for _ in range(BLOCKS)]
     for share, seen, target in patches.training_rows():
-        blocks[int(share * BLOCKS)].add(seen, target)
-        brightness += float(seen[:, rgb_first : rgb_first + 3].mean(axis=1, dtype=np.float64).sum())
-        pixels += len(seen)
-    regression = reduce(add, blocks).solve(choose_ridge(blocks, RIDGES, RIDGE_TOLERANCE))
-    mean = brightness / pixels - patches.black
-    # Data whose mean is not above zero have no black; half their deviation, 1, stands for their light then.
-    light = Light(patches.black, mean) if mean > SMALLEST_BRIGHTNESS else Light(brightness / pixels - 0.5, 0.5)
-    weight, bias, ones = (
-        torch.from_numpy(x).float() for x in (regression.weight, regression.bias, np.ones(len(header.bands)))
-    )
-    anchor = Anchor(rgb_first, light, weight, bias, ones, shrinkage=ones.clone(), spread=ones.clone())
-    squares = torch.zeros(len(header.bands), dtype=torch.float64)
+        condition = _as_row(seen)
+        brightness = _as_pixels(terms.light.relative(anchor.rgb(condition)))[:, 0].astype(np.float64)
+        blocks[int(share * BLOCKS)].add(_as_pixels(anchor.inputs(condition)), target, 1 / np.square(brightness))
+    views = (centres.double() for centres in terms.centres.values())
+    between_centres = block_diag(*(kernel_between(centres.T[None, :, None], centres)[0, :, 0] for centres in views))
+
+    def solve(moments: RidgeMoments, penalty: float) -> LinearMap:
+        return moments.solve(LINEAR_RIDGE, penalty * between_centres)
+
+    regression = solve(reduce(add, blocks), choose_penalty(blocks, KERNEL_PENALTIES, solve))
+    weight, bias = (torch.from_numpy(x).float() for x in (regression.weight, regression.bias))
+    anchor = replace(anchor, weight=weight, bias=bias)
+
+    squares, pixels = torch.zeros(bands, dtype=torch.float64), 0
     for _, seen, target in patches.training_rows():
-        truth, images = (torch.from_numpy(values).T[None, :, :, None] for values in (target, seen))
-        squares += anchor.to_residual(truth, images).double().square().sum(dim=(0, 2, 3))
+        residual = anchor.to_residual(_as_row(target), _as_row(seen))
+        squares, pixels = squares + residual.double().square().sum(dim=(0, 2, 3)), pixels + len(seen)
     deviation = (squares / pixels).sqrt().clamp(min=SMALLEST_RESIDUAL_SCALE)
     return replace(anchor, residual_scale=deviation.float())
+
+
+def _choose_terms(header: StageHeader, patches: ScenePatches) -> ColourTerms:
+    """Return kernels on colours of the training pixels."""
+    first = len(header.condition.previous_bands)
+    colours = _as_row(np.concatenate([seen[:, first:] for _, seen, _ in patches.training_rows()]))
+    rgb, context = colours[:, :3], colours[:, 3:]
+    brightness = float(rgb.double().mean())
+    mean = brightness - patches.black
+    # Data whose mean is not above zero have no black; half their deviation, 1, stands for their light then.
+    light = Light(patches.black, mean) if mean > SMALLEST_BRIGHTNESS else Light(brightness - 0.5, 0.5)
+    logarithms = light.colour(rgb)[0, -1, 0].sort().values
+    ends = torch.tensor([OUTERMOST_SHARE, 1 - OUTERMOST_SHARE]) * (len(logarithms) - 1)
+    terms = ColourTerms(light, logarithms[ends.round().long()], {})
+    chosen = torch.linspace(0, len(logarithms) - 1, min(len(logarithms), MOST_PLACES), dtype=torch.float64).round().long()
+    views = views_with(len(header.condition.context_sigmas))
+    places = {view: terms.places(view, rgb, context)[0, :, 0].T[chosen].double() for view in views}
+    return replace(terms, centres={view: choose_centres(at, MOST_CENTRES).float() for view, at in places.items()})
+
+
+def _as_row(pixels: np.ndarray) -> Tensor:
+    """Return pixels (pixel, band) as an image of one row (1, band, 1, pixel)."""
+    return torch.from_numpy(pixels).T[None, :, None]
+
+
+def _as_pixels(row: Tensor) -> np.ndarray:
+    """Return an image of one row (1, band, 1, pixel) as pixels (pixel, band)."""
+    return np.asarray(row[0, :, 0].T.numpy())
 
 
 def fit_plain_ridge(header: StageHeader, patches: ScenePatches) -> Regression:

@@ -13,6 +13,7 @@ from scdm_qgis.core.cascade_header import (
     StageHeader,
     Truncation,
 )
+from scdm_qgis.core.colour_terms import ColourTerms, place_bands, views_with
 from scdm_qgis.core.light import Light
 from scdm_qgis.core.presets import NetworkConfig
 from scdm_qgis.core.residual import Anchor
@@ -48,10 +49,13 @@ def small_stage(index=1, of=2, prediction="residual", untrained_output=False, co
         torch.nn.init.zeros_(network.conv_out.bias)
     anchor = None
     if residual:
-        weight = torch.arange(len(header.bands) * condition.count).reshape(len(header.bands), -1) / 10
+        maps = len(context_sigmas)
+        grey = {view: torch.zeros(1, place_bands(view)) for view in views_with(maps)}
+        terms = ColourTerms(Light(-1.0, 1.5), torch.tensor([-2.0, 2.0]), grey)
+        inputs = condition.image_count + terms.count(maps)
+        weight = torch.arange(len(header.bands) * inputs).reshape(len(header.bands), -1) / 10
         ones = torch.ones(len(header.bands))
-        light = Light(-1.0, 1.5)
-        anchor = Anchor(len(condition.previous_bands), light, weight, ones, 0.1 * ones, ones.clone(), ones.clone())
+        anchor = Anchor(len(condition.previous_bands), terms, weight, ones, 0.1 * ones, ones.clone(), ones.clone())
     return Stage(header, network, anchor)
 
 

@@ -13,9 +13,9 @@ def pixel(*rgb):
 def test_relative_brightness_is_one_for_the_mean_and_never_zero():
     assert LIGHT.relative(pixel(1.0, 1.0, 1.0)).item() == pytest.approx(1)
     assert LIGHT.relative(pixel(0.0, 1.0, 2.0)).item() == pytest.approx(1)
-    assert LIGHT.relative(pixel(3.0, 3.0, 3.0)).item() == pytest.approx(2.3 / 1.3)
-    assert LIGHT.relative(pixel(-1.0, -1.0, -1.0)).item() == pytest.approx(0.3 / 1.3)
-    assert LIGHT.relative(pixel(-5.0, -5.0, -5.0)).item() == pytest.approx(0.3 / 1.3)
+    assert LIGHT.relative(pixel(3.0, 3.0, 3.0)).item() == pytest.approx(2.1 / 1.1)
+    assert LIGHT.relative(pixel(-1.0, -1.0, -1.0)).item() == pytest.approx(0.1 / 1.1)
+    assert LIGHT.relative(pixel(-5.0, -5.0, -5.0)).item() == pytest.approx(0.1 / 1.1)
 
 
 def test_colour_is_that_of_the_material_not_of_the_light():

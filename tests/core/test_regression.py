@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from scdm_qgis.core.colour_terms import ColourTerms
 from scdm_qgis.core.light import Light
-from scdm_qgis.core.regression import RidgeMoments, choose_ridge, fit_ridge
+from scdm_qgis.core.regression import RidgeMoments, choose_penalty, fit_ridge
 from scdm_qgis.core.residual import Anchor
 
 
@@ -66,24 +67,49 @@ def test_moments_give_the_error_and_can_be_taken_away():
     assert np.allclose(whole.squared_error(regression), errors)
 
 
-def test_the_penalty_is_the_strongest_that_costs_almost_nothing():
+def test_pixels_may_count_differently():
+    """A pixel that counts three times is three pixels."""
+    condition, target, _, _ = linear_pixels(noise=1.0)
+    times = np.arange(500) % 4
+    weighted, repeated = RidgeMoments(3, 4), RidgeMoments(3, 4)
+    weighted.add(condition, target, times)
+    repeated.add(np.repeat(condition, times, axis=0), np.repeat(target, times, axis=0))
+    assert weighted.pixels == repeated.pixels == times.sum()
+    regression = weighted.solve(0.1)
+    assert np.allclose(regression.weight, repeated.solve(0.1).weight)
+    assert np.allclose(weighted.squared_error(regression), repeated.squared_error(regression))
+
+
+def test_the_last_bands_may_have_a_penalty_of_their_own():
+    """The normal equations of the penalised problem hold."""
+    condition, target, _, _ = linear_pixels(noise=1.0)
+    moments, penalty = RidgeMoments(3, 4), np.array([[2.0, 1.0], [1.0, 3.0]])
+    moments.add(condition, target)
+    regression = moments.solve(0.1, penalty)
+    centred = condition - condition.mean(axis=0)
+    gradient = centred.T @ (regression.predict(condition) - target) / 500
+    gradient[:1] += 0.1 * condition[:, 0].var() * regression.weight.T[:1]
+    gradient[1:] += penalty @ regression.weight.T[1:]
+    assert np.abs(gradient).max() < 1e-9
+
+
+def test_the_penalty_is_the_one_that_predicts_left_out_blocks_best():
     """Blocks that obey one law allow weak penalties; blocks with laws of their own ask for strong ones."""
     random = np.random.default_rng(0)
     candidates = [1e-6, 1e-2, 1.0, 100.0]
 
-    def blocks(weights):
-        made = []
+    def chosen(weights):
+        blocks = []
         for weight in weights:
             moments, condition = RidgeMoments(2, 1), random.normal(size=(300, 2))
             moments.add(condition, condition @ weight + 0.1 * random.normal(size=(300, 1)))
-            made.append(moments)
-        return made
+            blocks.append(moments)
+        return choose_penalty(blocks, candidates, RidgeMoments.solve)
 
     law = np.array([[1.0], [2.0]])
-    assert choose_ridge(blocks([law] * 4), candidates, 0.0) in (1e-6, 1e-2)
-    assert choose_ridge(blocks([law] * 4), candidates, 0.1) == 1e-2
-    assert choose_ridge(blocks([law, -law, law, -law]), candidates, 0.0) == 100.0
-    assert choose_ridge(blocks([law]), candidates, 0.1) == 1e-6
+    assert chosen([law] * 4) in (1e-6, 1e-2)
+    assert chosen([law, -law, law, -law]) == 100.0
+    assert chosen([law]) == 100.0
 
 
 def test_constant_condition_predicts_the_mean():
@@ -92,19 +118,23 @@ def test_constant_condition_predicts_the_mean():
 
 
 def small_anchor(residual_scale):
+    """Return a regression on RGB and one kernel that stands on grey of the mean brightness, 2."""
     bands = len(residual_scale)
     ones = torch.ones(bands)
-    weight = torch.arange(3.0 * bands).reshape(bands, 3)
-    return Anchor(0, Light(0.0, 2.0), weight, 3 * ones, torch.tensor(residual_scale), ones, ones)
+    weight = torch.arange(4.0 * bands).reshape(bands, 4)
+    terms = ColourTerms(Light(0.0, 2.0), torch.tensor([-9.0, 9.0]), {"pixel": torch.zeros(1, 4)})
+    return Anchor(0, terms, weight, 3 * ones, torch.tensor(residual_scale), ones, ones)
 
 
 def test_anchor_round_trip_and_meaning():
     anchor = small_anchor([0.5])
+    grey = torch.full((1, 3, 2, 2), 2.0)
+    # 3 + 0 * 2 + 1 * 2 + 2 * 2 + 3 * (kernel 1 near enough: the floor makes grey a little brighter) * brightness 1
+    assert torch.allclose(anchor.predict(grey), torch.tensor(12.0), atol=0.02)
     condition = torch.tensor([10.0, 1.0, 1.0]).reshape(1, 3, 1, 1).expand(-1, -1, 2, 2)
-    assert (anchor.predict(condition) == 6).all()
-    target = torch.full((1, 1, 2, 2), 7.0)
-    # Brightness 4, the mean being 2: (4 / 2 + 0.3) / 1.3 times the residual's scale of 0.5.
-    assert torch.allclose(anchor.to_residual(target, condition), torch.tensor(2 * 1.3 / 2.3))
+    target = anchor.predict(condition) + 1
+    # Brightness 4, the mean being 2: (4 / 2 + 0.1) / 1.1 times the residual's scale of 0.5.
+    assert torch.allclose(anchor.to_residual(target, condition), torch.tensor(2 * 1.1 / 2.1))
     assert torch.allclose(anchor.from_residual(anchor.to_residual(target, condition), condition), target)
 
 

@@ -1,0 +1,145 @@
+"""What the regression under an anchored stage sees of a pixel's colour: terms that bend with it.
+
+Spectra are no linear function of colour: a dark green and a bright grey are other materials, not other
+mixtures of three. The terms are those of kernel regression over the colour of a pixel and of its
+surroundings. All of them are as bright as the pixel: the same material in more light returns the same
+spectrum, only larger, and a colour brighter than any known one is treated as the brightest known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import Dict, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from scdm_qgis.core.light import COLOUR_BANDS, Light
+
+VIEWS: Dict[str, Optional[int]] = {"pixel": None, "near": 0, "far": 2}
+"""The colours a kernel compares: a pixel's own, or its own and how that of a context map differs, by number."""
+
+KERNEL_WIDTHS = (0.7, 2.1, 7.0)
+"""Distances, in chromaticity times `light.CHROMATICITY_SCALE` and in logarithms of brightness, at which
+the summands of a kernel have fallen to two thirds."""
+
+SMALLEST_NEWS = 1e-6
+"""Variance a further centre must add."""
+
+
+@dataclass(frozen=True)
+class ColourTerms:
+    """Kernels around colours of the training scenes, and the hues around a pixel.
+
+    Args:
+        light: brightness in the training scenes.
+        limits: lowest and highest logarithm of brightness known (2,).
+        centres: by view, what its kernels stand on (centre, `place_bands`).
+    """
+
+    light: Light
+    limits: Tensor
+    centres: Dict[str, Tensor]
+
+    def places(self, view: str, rgb: Tensor, context: Tensor) -> Tensor:
+        """Return where pixels lie among the colours.
+
+        Args:
+            view: one of `VIEWS`.
+            rgb: (batch, 3, row, column), normalised.
+            context: its context maps (batch, 3 * maps, row, column), the narrowest first.
+
+        Returns:
+            (batch, `place_bands`, row, column).
+        """
+        own, number = self._known(rgb), VIEWS[view]
+        if number is None:
+            return own
+        return torch.cat([own, self._known(context[:, 3 * number : 3 * number + 3]) - own], dim=1)
+
+    def _known(self, rgb: Tensor) -> Tensor:
+        """Return colours, none brighter or darker than those known."""
+        colour = self.light.colour(rgb)
+        return torch.cat([colour[:, :-1], colour[:, -1:].clamp(*self.limits)], dim=1)
+
+    def count(self, maps: int) -> int:
+        """Return how many terms there are with a number of context maps of three bands each."""
+        return 3 * maps + sum(len(centres) for centres in self.centres.values())
+
+    def __call__(self, rgb: Tensor, context: Tensor) -> Tensor:
+        """Return the hues of the context maps and the kernels, each as bright as the pixel.
+
+        Args:
+            rgb: (batch, 3, row, column), normalised.
+            context: its context maps (batch, 3 * maps, row, column), the narrowest first.
+
+        Returns:
+            (batch, `count`, row, column).
+        """
+        maps = context.unflatten(1, (-1, 3)).unbind(dim=1) if context.shape[1] else ()
+        hues = [self.light.colour(surroundings)[:, :3] for surroundings in maps]
+        kernels = [
+            kernel_between(self.places(view, rgb, context), centres) for view, centres in self.centres.items()
+        ]
+        return torch.cat([*hues, *kernels], dim=1) * self.light.relative(rgb)
+
+    def to(self, device: torch.device | str) -> ColourTerms:
+        """Return the same terms on another device."""
+        centres = {view: tensor.to(device) for view, tensor in self.centres.items()}
+        return replace(self, limits=self.limits.to(device), centres=centres)
+
+
+def views_with(maps: int) -> Tuple[str, ...]:
+    """Return the views that a number of context maps allows."""
+    return tuple(view for view, number in VIEWS.items() if number is None or number < maps)
+
+
+def place_bands(view: str) -> int:
+    """Return how many numbers say where a pixel lies in a view."""
+    return COLOUR_BANDS if VIEWS[view] is None else 2 * COLOUR_BANDS
+
+
+def kernel_between(places: Tensor, centres: Tensor) -> Tensor:
+    """Return the kernel of every place with every centre: rational quadratics of several widths.
+
+    Their long tails carry far beyond the known colours.
+
+    Args:
+        places: (batch, number, row, column).
+        centres: (centre, number).
+
+    Returns:
+        (batch, centre, row, column), from 0 to 1.
+    """
+    products = torch.einsum("kc,bchw->bkhw", centres, places)
+    lengths = centres.square().sum(dim=1)[:, None, None] + places.square().sum(dim=1, keepdim=True)
+    distances = (lengths - 2 * products).clamp(min=0)
+    summands = (1 / (1 + distances / (2 * width**2)) for width in KERNEL_WIDTHS)
+    return reduce(add, summands) / len(KERNEL_WIDTHS)
+
+
+def choose_centres(places: Tensor, most: int) -> Tensor:
+    """Return the places whose kernels tell most of all others': pivots of a Cholesky decomposition.
+
+    Each next centre is the place whose kernel those before it explain least (Fine and Scheinberg 2001).
+
+    Args:
+        places: (place, number), float64.
+        most: centres at most; fewer where they explain all.
+    """
+    image = places.T[None, :, None]
+    unexplained = torch.ones(len(places), dtype=places.dtype)
+    columns = places.new_zeros(most, len(places))
+    chosen = []
+    for number in range(min(most, len(places))):
+        pivot = int(unexplained.argmax())
+        if unexplained[pivot] < SMALLEST_NEWS:
+            break
+        chosen.append(pivot)
+        column = kernel_between(image, places[pivot : pivot + 1])[0, 0, 0]
+        column = column - columns[:number, pivot] @ columns[:number]
+        columns[number] = column / unexplained[pivot].sqrt()
+        unexplained = unexplained - columns[number].square()
+    return places[chosen]
