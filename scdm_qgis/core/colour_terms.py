@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import reduce
-from operator import add
 from typing import Dict, Optional, Tuple
 
 import torch
@@ -113,11 +112,13 @@ def kernel_between(places: Tensor, centres: Tensor) -> Tensor:
     Returns:
         (batch, centre, row, column), from 0 to 1.
     """
-    products = torch.einsum("kc,bchw->bkhw", centres, places)
-    lengths = centres.square().sum(dim=1)[:, None, None] + places.square().sum(dim=1, keepdim=True)
-    distances = (lengths - 2 * products).clamp(min=0)
-    summands = (1 / (1 + distances / (2 * width**2)) for width in KERNEL_WIDTHS)
-    return reduce(add, summands) / len(KERNEL_WIDTHS)
+    # |c - p|^2 = -2 c p + |c|^2 + |p|^2 as one product of matrices.
+    ones, points = centres.new_ones(len(centres), 1), places.flatten(2)
+    left = torch.cat([-2 * centres, centres.square().sum(dim=1, keepdim=True), ones], dim=1)
+    right = torch.cat([points, torch.ones_like(points[:, :1]), points.square().sum(dim=1, keepdim=True)], dim=1)
+    distances = (left @ right).clamp_(min=0)
+    summands = ((distances * (1 / (2 * width**2))).add_(1).reciprocal_() for width in KERNEL_WIDTHS)
+    return reduce(Tensor.add_, summands).div_(len(KERNEL_WIDTHS)).unflatten(2, places.shape[2:])
 
 
 def choose_centres(places: Tensor, most: int) -> Tensor:

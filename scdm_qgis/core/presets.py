@@ -134,13 +134,13 @@ PRESETS: Dict[str, Preset] = {
     ),
     "tiny": Preset(
         network=NetworkConfig(
-            32, (1, 1, 2), encoder_blocks=1, decoder_blocks=2, middle_attention=False, norm_groups=8, dropout=0.2
+            32, (1, 1, 2), encoder_blocks=1, decoder_blocks=2, middle_attention=False, norm_groups=8, dropout=0.1
         ),
         prediction="residual",
         patch_size=32,
         batch_size=8,
-        iterations=2500,
-        later_iterations=400,
+        iterations=500,
+        later_iterations=100,
         learning_rate=2e-3,
         loss="mse",
         cosine_decay=True,

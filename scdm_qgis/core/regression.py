@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Callable, Optional, Sequence
+from typing import Callable, Optional, Sequence, TypeVar
 
 import numpy as np
+
+Penalty = TypeVar("Penalty")
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,10 @@ class RidgeMoments:
 
 
 def choose_penalty(
-    blocks: Sequence[RidgeMoments], candidates: Sequence[float], solve: Callable[[RidgeMoments, float], LinearMap]
-) -> float:
+    blocks: Sequence[RidgeMoments],
+    candidates: Sequence[Penalty],
+    solve: Callable[[RidgeMoments, Penalty], LinearMap],
+) -> Penalty:
     """Return the penalty that predicts left-out blocks best.
 
     Each block is left out in turn. Blocks, not pixels: neighbouring pixels are so alike that leaving

@@ -56,7 +56,8 @@ class Anchor:
 
     def predict(self, condition: Tensor) -> Tensor:
         """Return the regression's estimate (batch, target band, row, column)."""
-        return torch.einsum("ti,bihw->bthw", self.weight, self.inputs(condition)) + self.bias[:, None, None]
+        products = (self.weight @ self.inputs(condition).flatten(2)).unflatten(2, condition.shape[2:])
+        return products + self.bias[:, None, None]
 
     def scale(self, condition: Tensor) -> Tensor:
         """Return what a standardised residual of 1 is in normalised units (batch, target band, row, column)."""

@@ -401,8 +401,9 @@ def stage_loss(stage: Stage, schedule: Schedule, batch: Batch, draws: Draws, set
     )
     if settings.sam_weight == 0:
         return loss
-    estimated = stage.from_sample(prediction.x_0, batch.condition)
     if stage.anchor is None:
-        return loss + settings.sam_weight * spectral_angle_loss(batch.target, estimated, batch.valid)
+        return loss + settings.sam_weight * spectral_angle_loss(batch.target, prediction.x_0, batch.valid)
+    # Regression and target are common to both residuals: their difference is the spectra's.
+    estimated = batch.target + (prediction.x_0 - x_0) * stage.anchor.scale(batch.condition)
     angle = mean_angle_loss(batch.target, estimated, batch.valid, stage.anchor.light.black)
     return loss + settings.sam_weight * angle

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import reduce
+from itertools import product
 from operator import add
-from typing import Callable
+from typing import Callable, Tuple
 
 import numpy as np
 import torch
@@ -19,11 +20,11 @@ from scdm_qgis.core.regression import LinearMap, RidgeMoments, choose_penalty
 from scdm_qgis.core.residual import Anchor
 from scdm_qgis.engine.scene_patches import ScenePatches
 
-KERNEL_PENALTIES = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+KERNEL_PENALTIES = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 1e-3, 1e-1)
 """Penalties of the kernels to choose from, weakest first."""
 
-LINEAR_RIDGE = 1e-3
-"""Penalty of the terms that are no kernels, relative to their variance."""
+LINEAR_RIDGES = (1e-6, 1e-4, 1e-2)
+"""Penalties of the terms that are no kernels to choose from, relative to their variance, weakest first."""
 
 PLAIN_RIDGE = 1e-4
 """Penalty of the plain regression that a trained stage is compared with."""
@@ -50,7 +51,7 @@ Regression = Callable[[Tensor], Tensor]
 
 
 def fit_anchor(header: StageHeader, patches: ScenePatches) -> Anchor:
-    """Fit the regression to all training pixels, with the kernels' penalty chosen by leaving blocks out.
+    """Fit the regression to all training pixels, with the penalties chosen by leaving blocks out.
 
     Errors count relative to the pixel's brightness, as those of its residuals do.
     """
@@ -68,10 +69,12 @@ def fit_anchor(header: StageHeader, patches: ScenePatches) -> Anchor:
     views = (centres.double() for centres in terms.centres.values())
     between_centres = block_diag(*(kernel_between(centres.T[None, :, None], centres)[0, :, 0] for centres in views))
 
-    def solve(moments: RidgeMoments, penalty: float) -> LinearMap:
-        return moments.solve(LINEAR_RIDGE, penalty * between_centres)
+    def solve(moments: RidgeMoments, penalties: Tuple[float, float]) -> LinearMap:
+        ridge, kernel = penalties
+        return moments.solve(ridge, kernel * between_centres)
 
-    regression = solve(reduce(add, blocks), choose_penalty(blocks, KERNEL_PENALTIES, solve))
+    candidates = list(product(LINEAR_RIDGES, KERNEL_PENALTIES))
+    regression = solve(reduce(add, blocks), choose_penalty(blocks, candidates, solve))
     weight, bias = (torch.from_numpy(x).float() for x in (regression.weight, regression.bias))
     anchor = replace(anchor, weight=weight, bias=bias)
 
