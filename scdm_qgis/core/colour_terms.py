@@ -79,9 +79,7 @@ class ColourTerms:
         """
         maps = context.unflatten(1, (-1, 3)).unbind(dim=1) if context.shape[1] else ()
         hues = [self.light.colour(surroundings)[:, :3] for surroundings in maps]
-        kernels = [
-            kernel_between(self.places(view, rgb, context), centres) for view, centres in self.centres.items()
-        ]
+        kernels = [kernel_between(self.places(view, rgb, context), centres) for view, centres in self.centres.items()]
         return torch.cat([*hues, *kernels], dim=1) * self.light.relative(rgb)
 
     def to(self, device: torch.device | str) -> ColourTerms:

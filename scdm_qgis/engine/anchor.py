@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import reduce
 from itertools import product
@@ -50,10 +51,14 @@ SMALLEST_RESIDUAL_SCALE = 1e-6
 Regression = Callable[[Tensor], Tensor]
 
 
-def fit_anchor(header: StageHeader, patches: ScenePatches) -> Anchor:
+def fit_anchor(header: StageHeader, patches: ScenePatches) -> Tuple[Anchor, np.ndarray]:
     """Fit the regression to all training pixels, with the penalties chosen by leaving blocks out.
 
     Errors count relative to the pixel's brightness, as those of its residuals do.
+
+    Returns:
+        The regression; and what it leaves, standardised like its residuals, of up to `MOST_PLACES` training
+        pixels if their block is left out of the fit (pixel, target band).
     """
     bands, rgb_first = len(header.bands), len(header.condition.previous_bands)
     terms = _choose_terms(header, patches)
@@ -61,11 +66,12 @@ def fit_anchor(header: StageHeader, patches: ScenePatches) -> Anchor:
     ones = torch.ones(bands)
     anchor = Anchor(rgb_first, terms, torch.zeros(bands, inputs), 0 * ones, ones, ones.clone(), ones.clone())
 
-    blocks = [RidgeMoments(inputs, bands) for _ in range(BLOCKS)]
+    blocks, pixels = [RidgeMoments(inputs, bands) for _ in range(BLOCKS)], 0
     for share, seen, target in patches.training_rows():
         condition = _as_row(seen)
         brightness = _as_pixels(terms.light.relative(anchor.rgb(condition)))[:, 0].astype(np.float64)
         blocks[int(share * BLOCKS)].add(_as_pixels(anchor.inputs(condition)), target, 1 / np.square(brightness))
+        pixels += len(seen)
     views = (centres.double() for centres in terms.centres.values())
     between_centres = block_diag(*(kernel_between(centres.T[None, :, None], centres)[0, :, 0] for centres in views))
 
@@ -73,17 +79,29 @@ def fit_anchor(header: StageHeader, patches: ScenePatches) -> Anchor:
         ridge, kernel = penalties
         return moments.solve(ridge, kernel * between_centres)
 
-    candidates = list(product(LINEAR_RIDGES, KERNEL_PENALTIES))
-    regression = solve(reduce(add, blocks), choose_penalty(blocks, candidates, solve))
-    weight, bias = (torch.from_numpy(x).float() for x in (regression.weight, regression.bias))
-    anchor = replace(anchor, weight=weight, bias=bias)
-
-    squares, pixels = torch.zeros(bands, dtype=torch.float64), 0
+    whole, candidates = reduce(add, blocks), list(product(LINEAR_RIDGES, KERNEL_PENALTIES))
+    penalties = choose_penalty(blocks, candidates, solve)
+    anchor = _with_regression(anchor, solve(whole, penalties))
+    squares = torch.zeros(bands, dtype=torch.float64)
     for _, seen, target in patches.training_rows():
-        residual = anchor.to_residual(_as_row(target), _as_row(seen))
-        squares, pixels = squares + residual.double().square().sum(dim=(0, 2, 3)), pixels + len(seen)
+        squares += anchor.to_residual(_as_row(target), _as_row(seen)).double().square().sum(dim=(0, 2, 3))
     deviation = (squares / pixels).sqrt().clamp(min=SMALLEST_RESIDUAL_SCALE)
-    return replace(anchor, residual_scale=deviation.float())
+    anchor = replace(anchor, residual_scale=deviation.float())
+
+    without = [
+        _with_regression(anchor, solve(whole - block, penalties)) if 0 < block.pixels < whole.pixels else anchor
+        for block in blocks
+    ]
+    left, every = [], math.ceil(pixels / MOST_PLACES)
+    for share, seen, target in patches.training_rows():
+        condition, truth = _as_row(seen[::every]), _as_row(target[::every])
+        left.append(_as_pixels(without[int(share * BLOCKS)].to_residual(truth, condition)))
+    return anchor, np.concatenate(left)
+
+
+def _with_regression(anchor: Anchor, regression: LinearMap) -> Anchor:
+    weight, bias = (torch.from_numpy(x).float() for x in (regression.weight, regression.bias))
+    return replace(anchor, weight=weight, bias=bias)
 
 
 def _choose_terms(header: StageHeader, patches: ScenePatches) -> ColourTerms:
@@ -98,7 +116,9 @@ def _choose_terms(header: StageHeader, patches: ScenePatches) -> ColourTerms:
     logarithms = light.colour(rgb)[0, -1, 0].sort().values
     ends = torch.tensor([OUTERMOST_SHARE, 1 - OUTERMOST_SHARE]) * (len(logarithms) - 1)
     terms = ColourTerms(light, logarithms[ends.round().long()], {})
-    chosen = torch.linspace(0, len(logarithms) - 1, min(len(logarithms), MOST_PLACES), dtype=torch.float64).round().long()
+    chosen = (
+        torch.linspace(0, len(logarithms) - 1, min(len(logarithms), MOST_PLACES), dtype=torch.float64).round().long()
+    )
     views = views_with(len(header.condition.context_sigmas))
     places = {view: terms.places(view, rgb, context)[0, :, 0].T[chosen].double() for view in views}
     return replace(terms, centres={view: choose_centres(at, MOST_CENTRES).float() for view, at in places.items()})

@@ -25,6 +25,9 @@ LIMITS = ((1.0, 0.6827), (2.0, 0.9545))
 
 LARGEST_SPREAD = 100.0
 
+SMALLEST_DEVIATION = 1e-6
+"""Of standardised residuals; a smaller one is none."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -85,14 +88,21 @@ def gather_evidence(stage: Stage, batches: Sequence[Batch], seed: int, bfloat16:
     return Evidence.join(parts)
 
 
-def calibrate(stage: Stage, evidence: Evidence) -> Stage:
-    """Return an anchored stage with shrinkage and spread fitted to the evidence."""
+def calibrate(stage: Stage, evidence: Evidence, left_out: np.ndarray) -> Stage:
+    """Return an anchored stage with shrinkage and spread fitted to the evidence.
+
+    Args:
+        stage: the stage.
+        evidence: of the stage, or of one trained like it.
+        left_out: what its regression leaves of left-out training pixels (pixel, target band), standardised;
+            see `fit_spread`.
+    """
     anchor, shrinkage = _anchor(stage), fit_shrinkage(evidence)
     like = anchor.bias
     calibrated = replace(
         anchor,
         shrinkage=torch.from_numpy(shrinkage).to(like),
-        spread=torch.from_numpy(fit_spread(evidence, shrinkage)).to(like),
+        spread=torch.from_numpy(fit_spread(evidence, shrinkage, left_out)).to(like),
     )
     return replace(stage, anchor=calibrated)
 
@@ -111,21 +121,33 @@ def fit_shrinkage(evidence: Evidence) -> np.ndarray:
     return np.where(power > 0, np.clip(best, 0, 1), 1.0)
 
 
-def fit_spread(evidence: Evidence, shrinkage: np.ndarray) -> np.ndarray:
+def fit_spread(evidence: Evidence, shrinkage: np.ndarray, left_out: np.ndarray) -> np.ndarray:
     """Return the factor on the draws' standard deviation per band that makes it fit the errors.
 
-    Errors have heavier tails than a normal distribution, so that no factor fits one and two standard
-    deviations both: the mean of the two factors that fit one of them is taken.
+    The evidence is one end of the scenes and may be easier or harder than they are as a whole. How much,
+    blocks from all over the scenes tell: what the regression leaves of them when they are left out, beside
+    what it leaves of the evidence.
     """
-    ratios = _ratios(evidence, shrinkage)
-    fitting = [np.quantile(ratios, share, axis=0) / sigmas for sigmas, share in LIMITS]
-    return np.clip(np.mean(fitting, axis=0), 1 / LARGEST_SPREAD, LARGEST_SPREAD)
+    typical = _deviation(np.abs(left_out)) / np.maximum(_deviation(np.abs(evidence.truth)), SMALLEST_DEVIATION)
+    factor = _deviation(_ratios(evidence, shrinkage)) * typical
+    return np.asarray(np.clip(factor, 1 / LARGEST_SPREAD, LARGEST_SPREAD))
 
 
-def measure_coverage(evidence: Evidence) -> Tuple[float, float]:
+def _deviation(sizes: np.ndarray) -> np.ndarray:
+    """Return the standard deviation per band that fits the sizes of errors (pixel, band).
+
+    Errors have heavier tails than a normal distribution, so that none fits one and two standard
+    deviations both: the mean of the two that fit one of them is taken.
+    """
+    fitting = [np.quantile(sizes, share, axis=0) / sigmas for sigmas, share in LIMITS]
+    return np.asarray(np.mean(fitting, axis=0))
+
+
+def measure_coverage(evidence: Evidence, left_out: np.ndarray) -> Tuple[float, float]:
     """Return the shares of errors within one and two standard deviations.
 
-    The factors are fitted to one half of the evidence and tried on the other, both ways.
+    The factors are fitted to one half of the evidence and tried on the other, both ways; `left_out` as
+    in `calibrate`.
     """
     within: List[List[float]] = [[], []]
     for number in (0, 1):
@@ -133,7 +155,7 @@ def measure_coverage(evidence: Evidence) -> Tuple[float, float]:
         if len(fitted.mean) == 0 or len(tried.mean) == 0:
             fitted = tried = evidence
         shrinkage = fit_shrinkage(fitted)
-        ratios = _ratios(tried, shrinkage) / fit_spread(fitted, shrinkage)
+        ratios = _ratios(tried, shrinkage) / fit_spread(fitted, shrinkage, left_out)
         for shares, (sigmas, _) in zip(within, LIMITS):
             shares.append(float((ratios <= sigmas).mean()))
     return float(np.mean(within[0])), float(np.mean(within[1]))
@@ -142,4 +164,4 @@ def measure_coverage(evidence: Evidence) -> Tuple[float, float]:
 def _ratios(evidence: Evidence, shrinkage: np.ndarray) -> np.ndarray:
     """Return errors in standard deviations of the draws (pixel, band)."""
     error = np.abs(evidence.truth - shrinkage * evidence.mean)
-    return np.asarray(error / np.maximum(evidence.deviation, 1e-6))
+    return np.asarray(error / np.maximum(evidence.deviation, SMALLEST_DEVIATION))

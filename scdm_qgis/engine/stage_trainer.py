@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Callable, Optional, Tuple
 
+import numpy as np
 import torch
 
 from scdm_qgis.core.cascade import Stage, make_network
@@ -77,7 +78,8 @@ class StageTrainer:
         Raises:
             UserError: the training diverged, or cannot be taken up.
         """
-        training = Training(self._new_stage(patches), self.settings)
+        stage, left_out = self._new_stage(patches)
+        training = Training(stage, self.settings)
         if resume and checkpoint.restore(training):
             self.events.info(f"Going on after iteration {training.iteration}.")
             self.progress.advance(training.iteration, "Going on")
@@ -88,7 +90,8 @@ class StageTrainer:
         first = training.processes.rank == 0
         log = TensorBoardLog(self.tensorboard, training) if first and self.tensorboard is not None else None
         try:
-            return self._train(training, patches, self._after_iteration(checkpoint if first else None, log), log)
+            after = self._after_iteration(checkpoint if first else None, log)
+            return self._train(training, left_out, patches, after, log)
         finally:
             if log is not None:
                 log.close()
@@ -96,6 +99,7 @@ class StageTrainer:
     def _train(
         self,
         training: Training,
+        left_out: np.ndarray,
         patches: ScenePatches,
         after: Callable[[Training], None],
         log: Optional[TensorBoardLog],
@@ -128,13 +132,13 @@ class StageTrainer:
         judged = replace(stage, network=training.best_network())
         self.progress.say("Calibrating on the hold-out")
         evidence = self._evidence(judged, patches)
-        calibrated = calibrate(judged, evidence)
+        calibrated = calibrate(judged, evidence, left_out)
         result = replace(
             result,
             loss=hold_out_loss(judged, batches, self.settings),
             stage=judge_stage(calibrated, batches, self.normalisation, self.settings.bfloat16),
             curve=tuple(training.judgements),
-            coverage=measure_coverage(evidence),
+            coverage=measure_coverage(evidence, left_out),
         )
         if training.stopped_early:
             return calibrated, training, result
@@ -142,10 +146,11 @@ class StageTrainer:
             training.go_back_to_best()
         everything = patches.with_splits([(whole, None) for whole in patches.wholes])
         # The regression takes the hold-out in as well; the network learns what is left of it.
-        training.stage = replace(stage, anchor=fit_anchor(self.header, everything).to(self.device))
+        anchor, left_out = fit_anchor(self.header, everything)
+        training.stage = replace(stage, anchor=anchor.to(self.device))
         train(training, everything, after, self.settings.iterations)
         finished = replace(training.stage, network=training.last_network())
-        return calibrate(finished, evidence), training, result
+        return calibrate(finished, evidence, left_out), training, result
 
     def calibrate_by_leaving_out(self, stage: Stage, patches: ScenePatches) -> Tuple[Stage, Validation]:
         """Return a stage trained on everything, calibrated by shorter trainings that leave blocks out.
@@ -158,42 +163,45 @@ class StageTrainer:
         )
         settings = replace(self.settings, iterations=math.ceil(self.settings.iterations / LEFT_OUT_ITERATIONS))
         trainer = replace(self, settings=settings)
-        folds = []
+        folds, left = [], []
         for first in (True, False):
             part = patches.with_splits([_leave_end_out(training, first, patches) for training, _ in patches.splits])
-            fold = trainer._new_stage(part)
+            fold, residuals = trainer._new_stage(part)
             training = Training(fold, settings)
             train(training, part, trainer._after_iteration(None, None), settings.iterations)
             folds.append((replace(fold, network=training.last_network()), part))
+            left.append(residuals)
         self.progress.say("Calibrating on the left-out blocks")
         evidence = Evidence.join([self._evidence(fold, part) for fold, part in folds])
+        left_out = np.concatenate(left)
         own, ridge = Errors(self.normalisation), Errors(self.normalisation)
         for fold, part in folds:
-            calibrated, plain = calibrate(fold, evidence), fit_plain_ridge(self.header, part)
+            calibrated, plain = calibrate(fold, evidence, left_out), fit_plain_ridge(self.header, part)
             for batch in part.hold_out_batches(validation.MOST_PATCHES, PATCHES_AT_ONCE):
                 own.add(validation.estimate(calibrated, batch, settings.bfloat16), batch)
                 ridge.add(plain(batch.condition), batch)
-        result = Validation(True, None, own.judgement(), ridge.judgement(), (), measure_coverage(evidence))
-        return calibrate(stage, evidence), result
+        coverage = measure_coverage(evidence, left_out)
+        result = Validation(True, None, own.judgement(), ridge.judgement(), (), coverage)
+        return calibrate(stage, evidence, left_out), result
 
     def _evidence(self, stage: Stage, patches: ScenePatches) -> Evidence:
         batches = patches.hold_out_batches(calibration.MOST_PATCHES, PATCHES_AT_ONCE)
         return gather_evidence(stage, batches, self.settings.seed, self.settings.bfloat16)
 
-    def _new_stage(self, patches: ScenePatches) -> Stage:
-        """Return an untrained stage on the training device.
+    def _new_stage(self, patches: ScenePatches) -> Tuple[Stage, np.ndarray]:
+        """Return an untrained stage on the training device, and what its regression leaves (`fit_anchor`).
 
         An anchored network starts from zero output, so that the stage starts as the regression itself.
         """
         torch.manual_seed(self.settings.seed)
         header = self.header
         network = make_network(header)
-        anchor = None
+        anchor, left_out = None, np.empty((0, len(header.bands)))
         if header.prediction == "residual":
             for parameter in network.conv_out.parameters():
                 torch.nn.init.zeros_(parameter)
-            anchor = fit_anchor(header, patches)
-        return Stage(header, network, anchor).to(self.device)
+            anchor, left_out = fit_anchor(header, patches)
+        return Stage(header, network, anchor).to(self.device), left_out
 
     def _after_iteration(
         self, checkpoint: Optional[Checkpoint], log: Optional[TensorBoardLog]

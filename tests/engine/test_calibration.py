@@ -32,23 +32,36 @@ def test_a_shrunk_estimate_is_never_worse_than_none():
 
 def test_spread_makes_the_draws_as_wide_as_the_errors():
     errors = noise() * [1, 3, 0.2]
-    spread = fit_spread(evidence(np.zeros_like(errors), errors, deviation=0.5), np.ones(3))
+    spread = fit_spread(evidence(np.zeros_like(errors), errors, deviation=0.5), np.ones(3), errors)
     assert spread == pytest.approx([2, 6, 0.4], rel=0.03)
+
+
+def test_spread_is_that_of_the_scenes_not_of_an_easy_end():
+    """Left-out blocks say that errors are twice as large as on the evidence; what the network adds stays."""
+    errors, estimate = noise(), noise(seed=1)
+    spread = fit_spread(evidence(estimate, errors + estimate), np.ones(3), 2 * (errors + estimate))
+    assert spread == pytest.approx([2, 2, 2], rel=0.03)
+
+
+def test_what_is_left_of_nothing_gives_a_finite_spread():
+    nothing = np.zeros((100, 2))
+    assert np.isfinite(fit_spread(evidence(nothing, nothing), np.ones(2), noise(100, 2))).all()
+    assert np.isfinite(fit_spread(evidence(nothing, nothing, deviation=0.0), np.ones(2), nothing)).all()
 
 
 def test_heavy_tails_are_met_half_way():
     """No factor fits both limits: too many errors lie within the first, too few within the second."""
     errors = np.random.default_rng(0).laplace(size=(50_000, 1))
-    one, two = measure_coverage(evidence(np.zeros_like(errors), errors))
+    one, two = measure_coverage(evidence(np.zeros_like(errors), errors), errors)
     assert 0.6827 < one < 0.76
     assert 0.92 < two < 0.9545
 
 
 def test_coverage_of_normal_errors_is_nominal_and_measured_on_other_pixels():
     errors = noise()
-    one, two = measure_coverage(evidence(np.zeros_like(errors), errors))
+    one, two = measure_coverage(evidence(np.zeros_like(errors), errors), errors)
     assert one == pytest.approx(0.683, abs=0.01)
     assert two == pytest.approx(0.954, abs=0.01)
-    errors[(np.arange(len(errors)) // 256) % 2 == 1] *= 10
-    one, _ = measure_coverage(evidence(np.zeros_like(errors), errors))
-    assert one == pytest.approx((0.08 + 1.0) / 2, abs=0.02)
+    uneven = np.where(((np.arange(len(errors)) // 256) % 2 == 1)[:, None], 10 * errors, errors)
+    one, _ = measure_coverage(evidence(np.zeros_like(errors), uneven), errors)
+    assert one == pytest.approx((0.08 + 0.683) / 2, abs=0.02)
