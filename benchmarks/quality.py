@@ -21,7 +21,7 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
@@ -34,6 +34,7 @@ from benchmarks.baselines.one_shot import train_one_shot
 from benchmarks.baselines.regression_unet import RegressionUNet
 from benchmarks.baselines.residual_cnn import ResidualCnn
 from benchmarks.scenes import Pixels, Split, make_splits, read_pixels
+from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.core.metrics import Coverage, evaluate
 from scdm_qgis.engine import assemble, reconstruct, train
 from scdm_qgis.engine.events import EventWriter
@@ -45,6 +46,7 @@ DEVICE = "cpu"
 STAGES = 2
 DEFAULT = "**this plugin's default**"
 PAPER = "the paper's recipe on the default's network"
+REGRESSIONS = "the default's regressions without its networks"
 
 NETWORKS: Dict[str, Tuple[Callable[[int], nn.Module], bool]] = {
     "U-Net of the default, plain regression": (RegressionUNet, False),
@@ -54,12 +56,15 @@ NETWORKS: Dict[str, Tuple[Callable[[int], nn.Module], bool]] = {
 }
 """Networks by name, and whether they predict what ridge regression leaves."""
 
+ALONE = -1
+"""Stands for the number of samples where the networks say nothing."""
+
 SAMPLES = (1, 8)
 DRAWS = {samples: f"the same, SAMPLES {samples}" for samples in SAMPLES}
 OTHER_STAGES = {stages: f"the default with STAGES {stages}" for stages in (1, 3)}
 
 BASELINES = (*CLOSED_FORMS, *NETWORKS)
-ORDER = (*BASELINES, PAPER, DEFAULT, *DRAWS.values(), *OTHER_STAGES.values())
+ORDER = (*BASELINES, PAPER, REGRESSIONS, DEFAULT, *DRAWS.values(), *OTHER_STAGES.values())
 """Rows of a table."""
 
 MEASURES = (("rmse", 1), ("sam", 4), ("mpsnr", 2), ("mssim", 4))
@@ -164,7 +169,8 @@ class Runner:
         Args:
             stages: of the cascade.
             seed: of its training and of its draws.
-            names: what the model is called by number of samples.
+            names: what the model is called by number of samples; `ALONE` samples are what the regressions
+                make of the image without the networks.
             prediction: what the networks predict; None for the default.
         """
         unscored = {samples: self._unscored(name, seed) for samples, name in names.items()}
@@ -176,7 +182,8 @@ class Runner:
             trained = time.monotonic() - started
             for samples, scenes in unscored.items():
                 for scene, truth in scenes:
-                    self._reconstruct(folder, model, scene, truth, samples, names[samples], seed, trained)
+                    used, count = (_silence_networks(model), 0) if samples == ALONE else (model, samples)
+                    self._reconstruct(folder, used, scene, truth, count, names[samples], seed, trained)
 
     def _train_cascade(self, folder: str, stages: int, seed: int, prediction: Optional[str]) -> str:
         events, files = EventWriter(io.StringIO()), []
@@ -244,6 +251,18 @@ class Runner:
         self.results.add(Score(self.key, scene, model, seed, *numbers, trained, coverage))
 
 
+def _silence_networks(model: str) -> str:
+    """Write a cascade whose networks' residuals count nothing beside it; return its path."""
+    cascade = Cascade.load(model)
+    stages = []
+    for stage in cascade.stages:
+        assert stage.anchor is not None
+        stages.append(replace(stage, anchor=replace(stage.anchor, shrinkage=0 * stage.anchor.shrinkage)))
+    path = f"{model}.regressions.safetensors"
+    Cascade(cascade.header, tuple(stages)).save(path)
+    return path
+
+
 def column(values: List[float], digits: int) -> str:
     """Return a mean and, of several values, their range."""
     mean = f"{np.mean(values):.{digits}f}"
@@ -284,7 +303,7 @@ def main() -> None:
             runner = Runner(key, splits[key], results)
             runner.closed_forms()
             for seed in options.seeds:
-                runner.cascade(STAGES, seed, {0: DEFAULT, **(DRAWS if options.variants else {})})
+                runner.cascade(STAGES, seed, {0: DEFAULT, ALONE: REGRESSIONS, **(DRAWS if options.variants else {})})
                 for model in NETWORKS:
                     runner.network(model, seed)
                 if options.variants:

@@ -20,8 +20,8 @@ DRAWS = 8
 MOST_PATCHES = 24
 """Draws take many passes, so no more patches than these are drawn."""
 
-LIMITS = ((1.0, 0.6827), (2.0, 0.9545))
-"""Standard deviations, and the share of errors a normal distribution has within them."""
+TWO_SIGMA_SHARE = 0.9545
+"""Share of errors that a normal distribution has within two standard deviations."""
 
 LARGEST_SPREAD = 100.0
 
@@ -134,13 +134,11 @@ def fit_spread(evidence: Evidence, shrinkage: np.ndarray, left_out: np.ndarray) 
 
 
 def _deviation(sizes: np.ndarray) -> np.ndarray:
-    """Return the standard deviation per band that fits the sizes of errors (pixel, band).
+    """Return the standard deviation per band that has as many errors (pixel, band) within two as a normal one.
 
-    Errors have heavier tails than a normal distribution, so that none fits one and two standard
-    deviations both: the mean of the two that fit one of them is taken.
+    Errors have heavier tails than a normal distribution, so that more than usual lie within one.
     """
-    fitting = [np.quantile(sizes, share, axis=0) / sigmas for sigmas, share in LIMITS]
-    return np.asarray(np.mean(fitting, axis=0))
+    return np.asarray(np.quantile(sizes, TWO_SIGMA_SHARE, axis=0) / 2)
 
 
 def measure_coverage(evidence: Evidence, left_out: np.ndarray) -> Tuple[float, float]:
@@ -156,7 +154,7 @@ def measure_coverage(evidence: Evidence, left_out: np.ndarray) -> Tuple[float, f
             fitted = tried = evidence
         shrinkage = fit_shrinkage(fitted)
         ratios = _ratios(tried, shrinkage) / fit_spread(fitted, shrinkage, left_out)
-        for shares, (sigmas, _) in zip(within, LIMITS):
+        for shares, sigmas in zip(within, (1, 2)):
             shares.append(float((ratios <= sigmas).mean()))
     return float(np.mean(within[0])), float(np.mean(within[1]))
 

@@ -49,12 +49,12 @@ def test_what_is_left_of_nothing_gives_a_finite_spread():
     assert np.isfinite(fit_spread(evidence(nothing, nothing, deviation=0.0), np.ones(2), nothing)).all()
 
 
-def test_heavy_tails_are_met_half_way():
-    """No factor fits both limits: too many errors lie within the first, too few within the second."""
+def test_heavy_tails_are_met_at_two_standard_deviations():
+    """No factor fits one and two both: of Laplace's, 1 - sqrt(1 - 0.9545) lie within one then."""
     errors = np.random.default_rng(0).laplace(size=(50_000, 1))
     one, two = measure_coverage(evidence(np.zeros_like(errors), errors), errors)
-    assert 0.6827 < one < 0.76
-    assert 0.92 < two < 0.9545
+    assert one == pytest.approx(1 - 0.0455**0.5, abs=0.01)
+    assert two == pytest.approx(0.9545, abs=0.005)
 
 
 def test_coverage_of_normal_errors_is_nominal_and_measured_on_other_pixels():
