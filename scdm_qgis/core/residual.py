@@ -12,6 +12,9 @@ from scdm_qgis.core.cascade_header import Condition
 from scdm_qgis.core.colour_terms import ColourTerms, place_bands, views_with
 from scdm_qgis.core.light import Light
 
+PIXELS_AT_ONCE = 4096
+"""The regression has hundreds of inputs a pixel: those of more pixels at once fall out of the processor's cache."""
+
 
 @dataclass(frozen=True)
 class Anchor:
@@ -56,6 +59,10 @@ class Anchor:
 
     def predict(self, condition: Tensor) -> Tensor:
         """Return the regression's estimate (batch, target band, row, column)."""
+        rows = max(1, PIXELS_AT_ONCE // (condition.shape[0] * condition.shape[3]))
+        return torch.cat([self._predict(part) for part in condition.split(rows, dim=2)], dim=2)
+
+    def _predict(self, condition: Tensor) -> Tensor:
         products = (self.weight @ self.inputs(condition).flatten(2)).unflatten(2, condition.shape[2:])
         return products + self.bias[:, None, None]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import reduce
 from itertools import product
 from operator import add
-from typing import Callable, Tuple
+from typing import Callable, Iterator, Tuple
 
 import numpy as np
 import torch
@@ -92,10 +91,9 @@ def fit_anchor(header: StageHeader, patches: ScenePatches) -> Tuple[Anchor, np.n
         _with_regression(anchor, solve(whole - block, penalties)) if 0 < block.pixels < whole.pixels else anchor
         for block in blocks
     ]
-    left, every = [], math.ceil(pixels / MOST_PLACES)
-    for share, seen, target in patches.training_rows():
-        condition, truth = _as_row(seen[::every]), _as_row(target[::every])
-        left.append(_as_pixels(without[int(share * BLOCKS)].to_residual(truth, condition)))
+    left = []
+    for share, seen, target in _thinned(patches, pixels):
+        left.append(_as_pixels(without[int(share * BLOCKS)].to_residual(_as_row(target), _as_row(seen))))
     return anchor, np.concatenate(left)
 
 
@@ -107,21 +105,30 @@ def _with_regression(anchor: Anchor, regression: LinearMap) -> Anchor:
 def _choose_terms(header: StageHeader, patches: ScenePatches) -> ColourTerms:
     """Return kernels on colours of the training pixels."""
     first = len(header.condition.previous_bands)
-    colours = _as_row(np.concatenate([seen[:, first:] for _, seen, _ in patches.training_rows()]))
-    rgb, context = colours[:, :3], colours[:, 3:]
-    brightness = float(rgb.double().mean())
+    rgb = _as_row(np.concatenate([seen[:, first : first + 3] for _, seen, _ in patches.training_rows()]))
+    pixels, brightness = rgb.shape[-1], float(rgb.double().mean())
     mean = brightness - patches.black
     # Data whose mean is not above zero have no black; half their deviation, 1, stands for their light then.
     light = Light(patches.black, mean) if mean > SMALLEST_BRIGHTNESS else Light(brightness - 0.5, 0.5)
     logarithms = light.colour(rgb)[0, -1, 0].sort().values
-    ends = torch.tensor([OUTERMOST_SHARE, 1 - OUTERMOST_SHARE]) * (len(logarithms) - 1)
+    ends = torch.tensor([OUTERMOST_SHARE, 1 - OUTERMOST_SHARE], dtype=torch.float64) * (pixels - 1)
     terms = ColourTerms(light, logarithms[ends.round().long()], {})
-    chosen = (
-        torch.linspace(0, len(logarithms) - 1, min(len(logarithms), MOST_PLACES), dtype=torch.float64).round().long()
-    )
-    views = views_with(len(header.condition.context_sigmas))
-    places = {view: terms.places(view, rgb, context)[0, :, 0].T[chosen].double() for view in views}
-    return replace(terms, centres={view: choose_centres(at, MOST_CENTRES).float() for view, at in places.items()})
+    chosen = _as_row(np.concatenate([seen[:, first:] for _, seen, _ in _thinned(patches, pixels)]))
+    centres = {}
+    for view in views_with(len(header.condition.context_sigmas)):
+        places = terms.places(view, chosen[:, :3], chosen[:, 3:])[0, :, 0].T
+        centres[view] = choose_centres(places.double(), MOST_CENTRES).float()
+    return replace(terms, centres=centres)
+
+
+def _thinned(patches: ScenePatches, pixels: int) -> Iterator[Tuple[float, np.ndarray, np.ndarray]]:
+    """Yield up to `MOST_PLACES` of all training pixels, spread evenly, as `ScenePatches.training_rows` does."""
+    chosen, before = np.linspace(0, pixels - 1, min(pixels, MOST_PLACES)).round().astype(np.int64), 0
+    for share, seen, target in patches.training_rows():
+        here = chosen[slice(*np.searchsorted(chosen, (before, before + len(seen))))] - before
+        before += len(seen)
+        if len(here):
+            yield share, seen[here], target[here]
 
 
 def _as_row(pixels: np.ndarray) -> Tensor:
