@@ -71,13 +71,9 @@ class Stage:
             return images
         return torch.cat([images, self.anchor.light.colour(self.anchor.rgb(condition))], dim=1)
 
-    def to_sample(self, target: Tensor, condition: Tensor) -> Tensor:
-        """Turn a normalised target into x_0: itself, or its standardised residual."""
-        return target if self.anchor is None else self.anchor.to_residual(target, condition)
-
     def from_sample(self, x_0: Tensor, condition: Tensor) -> Tensor:
-        """Turn x_0 into normalised bands: the inverse of `to_sample`."""
-        return x_0 if self.anchor is None else self.anchor.from_residual(x_0, condition)
+        """Turn x_0 into normalised bands: it is these, or in an anchored stage their standardised residual."""
+        return x_0 if self.anchor is None else self.anchor.expect(condition).from_residual(x_0)
 
     def to(self, device: torch.device | str) -> Stage:
         """Move the stage to a device."""

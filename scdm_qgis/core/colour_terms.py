@@ -65,7 +65,12 @@ class ColourTerms:
 
     def count(self, maps: int) -> int:
         """Return how many terms there are with a number of context maps of three bands each."""
-        return 3 * maps + sum(len(centres) for centres in self.centres.values())
+        return 3 * maps + self.kernel_count
+
+    @property
+    def kernel_count(self) -> int:
+        """How many of the terms are kernels."""
+        return sum(len(centres) for centres in self.centres.values())
 
     def __call__(self, rgb: Tensor, context: Tensor) -> Tensor:
         """Return the hues of the context maps and the kernels, each as bright as the pixel.
@@ -79,8 +84,16 @@ class ColourTerms:
         """
         maps = context.unflatten(1, (-1, 3)).unbind(dim=1) if context.shape[1] else ()
         hues = [self.light.colour(surroundings)[:, :3] for surroundings in maps]
-        kernels = [kernel_between(self.places(view, rgb, context), centres) for view, centres in self.centres.items()]
-        return torch.cat([*hues, *kernels], dim=1) * self.light.relative(rgb)
+        return torch.cat([*hues, self.kernels(rgb, context)], dim=1) * self.light.relative(rgb)
+
+    def kernels(self, rgb: Tensor, context: Tensor) -> Tensor:
+        """Return the kernels alone, whatever the pixel's brightness (batch, `kernel_count`, row, column).
+
+        Args:
+            rgb, context: as in a call.
+        """
+        views = self.centres.items()
+        return torch.cat([kernel_between(self.places(view, rgb, context), centres) for view, centres in views], dim=1)
 
     def to(self, device: torch.device | str) -> ColourTerms:
         """Return the same terms on another device."""

@@ -137,7 +137,7 @@ def sample_stage(
 ) -> Tensor:
     """Run one stage on its condition and return its bands, normalised (tile, band, row, column).
 
-    What an anchored stage's network says is calibrated (`Anchor.calibrated`).
+    What an anchored stage's network says is calibrated (`Anchor.calibrated_mean`, `Anchor.calibrated_draw`).
 
     Args:
         noise: noise by timestep and for the start; it is not asked where nothing is drawn.
@@ -160,7 +160,7 @@ def sample_stage(
             x_0 = sample_ddim(denoiser, schedule, seen, start, settings.steps, after_step)
         if stage.anchor is not None and settings.draw:
             mean = sample_ddim(denoiser, schedule, seen, nothing, 1, lambda: None)
-            x_0 = stage.anchor.calibrated(mean, x_0)
+            x_0 = stage.anchor.calibrated_draw(x_0, mean)
         elif stage.anchor is not None:
-            x_0 = stage.anchor.calibrated(x_0)
+            x_0 = stage.anchor.calibrated_mean(x_0)
     return stage.from_sample(x_0, condition)

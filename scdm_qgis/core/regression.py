@@ -81,18 +81,19 @@ class RidgeMoments:
 
         Args:
             ridge: the relative penalty.
-            penalty: the last condition bands' own penalty instead, weight @ penalty @ weight, absolute.
+            penalty: the last condition bands' own penalty instead, or all bands', weight @ penalty @ weight, absolute.
         """
         mean_condition, mean_target = self._condition / self.pixels, self._target / self.pixels
         covariance = self._condition_condition / self.pixels - np.outer(mean_condition, mean_condition)
         cross = self._condition_target / self.pixels - np.outer(mean_condition, mean_target)
-        relative = len(covariance) - (0 if penalty is None else len(penalty))
-        variance = float(np.trace(covariance[:relative, :relative])) / relative
-        square = float(np.square(mean_condition[:relative]).mean())
-        if variance <= 1e-12 * square:
-            variance = square or 1.0  # a constant condition tells nothing: any penalty makes the weights 0
         penalties = np.zeros_like(covariance)
-        np.fill_diagonal(penalties[:relative, :relative], ridge * variance)
+        relative = len(covariance) - (0 if penalty is None else len(penalty))
+        if relative:
+            variance = float(np.trace(covariance[:relative, :relative])) / relative
+            square = float(np.square(mean_condition[:relative]).mean())
+            if variance <= 1e-12 * square:
+                variance = square or 1.0  # a constant condition tells nothing: any penalty makes the weights 0
+            np.fill_diagonal(penalties[:relative, :relative], ridge * variance)
         if penalty is not None:
             penalties[relative:, relative:] = penalty
         weight = np.linalg.solve(covariance + penalties, cross).T

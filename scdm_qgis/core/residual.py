@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Dict, Mapping, Optional
+from typing import Dict, Mapping
 
 import torch
 from torch import Tensor
@@ -15,20 +15,47 @@ from scdm_qgis.core.light import Light
 PIXELS_AT_ONCE = 4096
 """The regression has hundreds of inputs a pixel: those of more pixels at once fall out of the processor's cache."""
 
+LARGEST_DOUBT = 10.0
+"""No colour's residuals are taken for more than so many times as large, or as small, as the average."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a regression expects of pixels.
+
+    Args:
+        estimate: the target, normalised (batch, target band, row, column).
+        scale: what a standardised residual of 1 is in normalised units, of the same shape.
+    """
+
+    estimate: Tensor
+    scale: Tensor
+
+    def to_residual(self, target: Tensor) -> Tensor:
+        """Return the standardised residual of a target over the estimate."""
+        return (target - self.estimate) / self.scale
+
+    def from_residual(self, residual: Tensor) -> Tensor:
+        """Return estimate plus residual: the inverse of `to_residual`."""
+        return self.estimate + residual * self.scale
+
 
 @dataclass(frozen=True)
 class Anchor:
     """A regression from condition to target, and what is known of the residuals it leaves.
 
-    Residuals are standardised by band and by the pixel's brightness (`Light.relative`).
+    Residuals are standardised by band, by the pixel's brightness (`Light.relative`) and by how large they are
+    at colours like the pixel's, so that the network has the same to do everywhere.
 
     Args:
         rgb_first: number of the condition band that is red; green, blue and the context maps follow.
         terms: what the regression sees apart from the condition's images.
         weight: (target band, image band or term), to normalised values.
         bias: (target band,).
-        residual_scale: standard deviation of the residual over brightness per band, in normalised units
-            (target band,).
+        doubt: how large residuals over brightness are that unseen pixels leave, over all bands: its logarithm
+            is linear in the kernels, by a constant and a weight a kernel (1 + kernel,).
+        residual_scale: standard deviation of the residual over brightness and doubt per band, in normalised
+            units (target band,).
         shrinkage: what share of the network's residual to add per band, 0 to 1; below 1 where unseen
             pixels showed that the network promises too much (target band,).
         spread: factor on the deviation of draws from the posterior mean per band, which makes their
@@ -39,6 +66,7 @@ class Anchor:
     terms: ColourTerms
     weight: Tensor
     bias: Tensor
+    doubt: Tensor
     residual_scale: Tensor
     shrinkage: Tensor
     spread: Tensor
@@ -55,46 +83,52 @@ class Anchor:
     def inputs(self, condition: Tensor) -> Tensor:
         """Return what the regression is linear in: the images and the terms (batch, input, row, column)."""
         images = condition[:, : self.rgb_first + 3]
-        return torch.cat([images, self.terms(self.rgb(condition), condition[:, self.rgb_first + 3 :])], dim=1)
+        return torch.cat([images, self.terms(self.rgb(condition), self._context(condition))], dim=1)
 
-    def predict(self, condition: Tensor) -> Tensor:
-        """Return the regression's estimate (batch, target band, row, column)."""
+    def kernels(self, condition: Tensor) -> Tensor:
+        """Return the kernels on colour (batch, kernel, row, column)."""
+        return self.terms.kernels(self.rgb(condition), self._context(condition))
+
+    def _context(self, condition: Tensor) -> Tensor:
+        return condition[:, self.rgb_first + 3 :]
+
+    def expect(self, condition: Tensor) -> Expectation:
+        """Return what the regression expects of every pixel of a condition (batch, condition band, row, column)."""
+        # The weights of the doubt are one more row: the inputs, hundreds a pixel, are made only once.
+        doubt = self.weight.new_zeros(1, self.weight.shape[1])
+        doubt[0, self.weight.shape[1] - self.terms.kernel_count :] = self.doubt[1:]
+        weight = torch.cat([self.weight, doubt])
         rows = max(1, PIXELS_AT_ONCE // (condition.shape[0] * condition.shape[3]))
-        return torch.cat([self._predict(part) for part in condition.split(rows, dim=2)], dim=2)
+        parts = condition.split(rows, dim=2)
+        products = [(weight @ self.inputs(part).flatten(2)).unflatten(2, part.shape[2:]) for part in parts]
+        product, light = torch.cat(products, dim=2), self.light.relative(self.rgb(condition))
+        # The kernels among the inputs are as bright as the pixel; doubt is not.
+        size = (product[:, -1:] / light + self.doubt[0]).exp().clamp(1 / LARGEST_DOUBT, LARGEST_DOUBT)
+        return Expectation(
+            estimate=product[:, :-1] + self.bias[:, None, None],
+            scale=self.residual_scale[:, None, None] * light * size,
+        )
 
-    def _predict(self, condition: Tensor) -> Tensor:
-        products = (self.weight @ self.inputs(condition).flatten(2)).unflatten(2, condition.shape[2:])
-        return products + self.bias[:, None, None]
+    def calibrated_mean(self, mean: Tensor) -> Tensor:
+        """Return the posterior mean of the standardised residual (batch, target band, row, column), shrunk."""
+        return mean * self.shrinkage[:, None, None]
 
-    def scale(self, condition: Tensor) -> Tensor:
-        """Return what a standardised residual of 1 is in normalised units (batch, target band, row, column)."""
-        return self.residual_scale[:, None, None] * self.light.relative(self.rgb(condition))
-
-    def to_residual(self, target: Tensor, condition: Tensor) -> Tensor:
-        """Return the standardised residual of a target over the regression from its condition."""
-        return (target - self.predict(condition)) / self.scale(condition)
-
-    def from_residual(self, residual: Tensor, condition: Tensor) -> Tensor:
-        """Return regression plus residual: the inverse of `to_residual`."""
-        return self.predict(condition) + residual * self.scale(condition)
-
-    def calibrated(self, mean: Tensor, drawn: Optional[Tensor] = None) -> Tensor:
-        """Return the shrunk posterior mean, or a draw whose deviation from the mean is rescaled.
+    def calibrated_draw(self, drawn: Tensor, mean: Tensor) -> Tensor:
+        """Return a draw as far from the shrunk mean as errors in its band usually are.
 
         Args:
-            mean: posterior mean of the standardised residual (batch, target band, row, column).
-            drawn: a draw of it, None for the mean itself.
+            drawn: a draw of the standardised residual (batch, target band, row, column).
+            mean: its posterior mean.
         """
-        shrunk = mean * self.shrinkage[:, None, None]
-        return shrunk if drawn is None else shrunk + (drawn - mean) * self.spread[:, None, None]
+        return self.calibrated_mean(mean) + (drawn - mean) * self.spread[:, None, None]
 
-    def error_weights(self, condition: Tensor) -> Tensor:
+    def error_weights(self, expectation: Expectation) -> Tensor:
         """Return how much a squared error of standardised residuals counts (batch, target band, row, column).
 
         It is proportional to the geometric mean of two: all standardised errors alike, which spectral angles
         reward, and all errors in data units alike, which RMSE rewards. 1 for the average band in average light.
         """
-        return self.scale(condition) / self.residual_scale.mean()
+        return expectation.scale / self.residual_scale.mean()
 
     def to(self, device: torch.device | str) -> Anchor:
         """Return the same anchor on another device."""
@@ -125,9 +159,10 @@ class Anchor:
             raise ValueError("terms of another shape")
         terms = ColourTerms(Light(*light.tolist()), limits, centres)
         inputs = condition.image_count + terms.count(maps)
-        if any(tensors[name].shape != ((bands, inputs) if name == "weight" else (bands,)) for name in _TENSORS):
+        shapes = {"weight": (bands, inputs), "doubt": (1 + terms.kernel_count,)}
+        if any(tensors[name].shape != shapes.get(name, (bands,)) for name in _TENSORS):
             raise ValueError("regression of another shape")
         return cls(len(condition.previous_bands), terms, **{name: tensors[name] for name in _TENSORS})
 
 
-_TENSORS = ("weight", "bias", "residual_scale", "shrinkage", "spread")
+_TENSORS = ("weight", "bias", "doubt", "residual_scale", "shrinkage", "spread")

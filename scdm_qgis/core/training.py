@@ -381,7 +381,8 @@ def stage_loss(stage: Stage, schedule: Schedule, batch: Batch, draws: Draws, set
     Where a regression lies under the network, the angle is that of the whole spectrum in data units, since a
     residual has no direction of its own, and errors count as `Anchor.error_weights` says.
     """
-    x_0 = stage.to_sample(batch.target, batch.condition)
+    expected = None if stage.anchor is None else stage.anchor.expect(batch.condition)
+    x_0 = batch.target if expected is None else expected.to_residual(batch.target)
 
     def network(x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=settings.bfloat16):
@@ -397,13 +398,13 @@ def stage_loss(stage: Stage, schedule: Schedule, batch: Batch, draws: Draws, set
         network_output(kind, x_0, draws.t, draws.eps, schedule),
         batch.valid,
         settings.loss,
-        None if stage.anchor is None else stage.anchor.error_weights(batch.condition),
+        None if stage.anchor is None or expected is None else stage.anchor.error_weights(expected),
     )
     if settings.sam_weight == 0:
         return loss
-    if stage.anchor is None:
+    if stage.anchor is None or expected is None:
         return loss + settings.sam_weight * spectral_angle_loss(batch.target, prediction.x_0, batch.valid)
     # Regression and target are common to both residuals: their difference is the spectra's.
-    estimated = batch.target + (prediction.x_0 - x_0) * stage.anchor.scale(batch.condition)
+    estimated = batch.target + (prediction.x_0 - x_0) * expected.scale
     angle = mean_angle_loss(batch.target, estimated, batch.valid, stage.anchor.light.black)
     return loss + settings.sam_weight * angle

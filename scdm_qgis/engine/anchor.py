@@ -17,7 +17,7 @@ from scdm_qgis.core.cascade_header import StageHeader
 from scdm_qgis.core.colour_terms import ColourTerms, choose_centres, kernel_between, views_with
 from scdm_qgis.core.light import Light
 from scdm_qgis.core.regression import LinearMap, RidgeMoments, choose_penalty
-from scdm_qgis.core.residual import Anchor
+from scdm_qgis.core.residual import LARGEST_DOUBT, Anchor
 from scdm_qgis.engine.scene_patches import ScenePatches
 
 KERNEL_PENALTIES = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 1e-3, 1e-1)
@@ -63,7 +63,8 @@ def fit_anchor(header: StageHeader, patches: ScenePatches) -> Tuple[Anchor, np.n
     terms = _choose_terms(header, patches)
     inputs = header.condition.image_count + terms.count(len(header.condition.context_sigmas))
     ones = torch.ones(bands)
-    anchor = Anchor(rgb_first, terms, torch.zeros(bands, inputs), 0 * ones, ones, ones.clone(), ones.clone())
+    nothing = torch.zeros(bands, inputs), torch.zeros(bands), torch.zeros(1 + terms.kernel_count)
+    anchor = Anchor(rgb_first, terms, *nothing, ones, ones.clone(), ones.clone())
 
     blocks, pixels = [RidgeMoments(inputs, bands) for _ in range(BLOCKS)], 0
     for share, seen, target in patches.training_rows():
@@ -81,20 +82,41 @@ def fit_anchor(header: StageHeader, patches: ScenePatches) -> Tuple[Anchor, np.n
     whole, candidates = reduce(add, blocks), list(product(LINEAR_RIDGES, KERNEL_PENALTIES))
     penalties = choose_penalty(blocks, candidates, solve)
     anchor = _with_regression(anchor, solve(whole, penalties))
-    squares = torch.zeros(bands, dtype=torch.float64)
-    for _, seen, target in patches.training_rows():
-        squares += anchor.to_residual(_as_row(target), _as_row(seen)).double().square().sum(dim=(0, 2, 3))
-    deviation = (squares / pixels).sqrt().clamp(min=SMALLEST_RESIDUAL_SCALE)
-    anchor = replace(anchor, residual_scale=deviation.float())
-
     without = [
         _with_regression(anchor, solve(whole - block, penalties)) if 0 < block.pixels < whole.pixels else anchor
         for block in blocks
     ]
-    left = []
+    numbers, conditions, left = [], [], []
     for share, seen, target in _thinned(patches, pixels):
-        left.append(_as_pixels(without[int(share * BLOCKS)].to_residual(_as_row(target), _as_row(seen))))
-    return anchor, np.concatenate(left)
+        number = int(share * BLOCKS)
+        numbers.append(np.full(len(seen), number))
+        conditions.append(seen)
+        left.append(_as_pixels(without[number].expect(_as_row(seen)).to_residual(_as_row(target))))
+    condition, left_out = _as_row(np.concatenate(conditions)), np.concatenate(left)
+    doubt = _fit_doubt(anchor.kernels(condition), left_out, np.concatenate(numbers), between_centres)
+    anchor = replace(anchor, doubt=doubt)
+
+    squares = torch.zeros(bands, dtype=torch.float64)
+    for _, seen, target in patches.training_rows():
+        squares += anchor.expect(_as_row(seen)).to_residual(_as_row(target)).double().square().sum(dim=(0, 2, 3))
+    scale = (squares / pixels).sqrt().clamp(min=SMALLEST_RESIDUAL_SCALE).float()
+    anchor = replace(anchor, residual_scale=scale)
+    return anchor, left_out * _as_pixels(terms.light.relative(anchor.rgb(condition)) / anchor.expect(condition).scale)
+
+
+def _fit_doubt(kernels: Tensor, left_out: np.ndarray, numbers: np.ndarray, between_centres: np.ndarray) -> Tensor:
+    """Return `Anchor.doubt` from what is left of left-out pixels, their kernels and the numbers of their blocks."""
+    by_band = np.sqrt(np.square(left_out).mean(axis=0)).clip(min=SMALLEST_RESIDUAL_SCALE)
+    size = np.sqrt(np.square(left_out / by_band).mean(axis=1, keepdims=True)).clip(1 / LARGEST_DOUBT, LARGEST_DOUBT)
+    pixels, blocks = _as_pixels(kernels), [RidgeMoments(len(between_centres), 1) for _ in range(BLOCKS)]
+    for number, block in enumerate(blocks):
+        block.add(pixels[numbers == number], np.log(size[numbers == number]))
+
+    def solve(moments: RidgeMoments, penalty: float) -> LinearMap:
+        return moments.solve(0, penalty * between_centres)
+
+    regression = solve(reduce(add, blocks), choose_penalty(blocks, KERNEL_PENALTIES, solve))
+    return torch.from_numpy(np.concatenate([regression.bias, regression.weight[0]])).float()
 
 
 def _with_regression(anchor: Anchor, regression: LinearMap) -> Anchor:

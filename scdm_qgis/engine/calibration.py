@@ -74,7 +74,7 @@ def gather_evidence(stage: Stage, batches: Sequence[Batch], seed: int, bfloat16:
         origins = [(number * height, patch * width) for patch in range(len(batch.target))]
 
         def residual(estimate: torch.Tensor, batch: Batch = batch) -> torch.Tensor:
-            return anchor.to_residual(estimate, batch.condition)
+            return anchor.expect(batch.condition).to_residual(estimate)
 
         drawn = []
         for draw in range(DRAWS):

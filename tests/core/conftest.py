@@ -55,7 +55,10 @@ def small_stage(index=1, of=2, prediction="residual", untrained_output=False, co
         inputs = condition.image_count + terms.count(maps)
         weight = torch.arange(len(header.bands) * inputs).reshape(len(header.bands), -1) / 10
         ones = torch.ones(len(header.bands))
-        anchor = Anchor(len(condition.previous_bands), terms, weight, ones, 0.1 * ones, ones.clone(), ones.clone())
+        doubt = torch.zeros(1 + terms.kernel_count)
+        anchor = Anchor(
+            len(condition.previous_bands), terms, weight, ones, doubt, 0.1 * ones, ones.clone(), ones.clone()
+        )
     return Stage(header, network, anchor)
 
 

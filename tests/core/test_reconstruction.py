@@ -23,8 +23,8 @@ def test_a_network_that_outputs_zero_leaves_the_regressions(make_stage, make_cas
     cascade = make_cascade(make_stage(1), make_stage(2))
     coarse, fine = run(cascade)
     first, second = (stage.anchor for stage in cascade.stages)
-    assert torch.allclose(coarse, first.predict(RGB))
-    assert torch.allclose(fine, second.predict(torch.cat([first.predict(RGB), RGB], dim=1)))
+    assert torch.allclose(coarse, first.expect(RGB).estimate)
+    assert torch.allclose(fine, second.expect(torch.cat([first.expect(RGB).estimate, RGB], dim=1)).estimate)
 
 
 def test_noise_prediction_sees_only_the_stage_before(make_stage, make_cascade):
@@ -71,7 +71,7 @@ def test_context_comes_from_the_margin(make_stage, make_cascade):
     padded = [torch.nn.functional.pad(x, [margin] * 4) for x in (image, valid)]
     (whole,) = reconstruct(cascade, *padded, settings, 0, 0, [(0, 0)])
     condition = torch.cat([image, context_maps(image, valid, (0.5, 1.0))], dim=1)
-    assert torch.allclose(whole, stage.anchor.predict(condition), atol=1e-5)
+    assert torch.allclose(whole, stage.anchor.expect(condition).estimate, atol=1e-5)
     tile = (..., slice(5 - margin, 12 + margin), slice(4 - margin, 15 + margin))
     (part,) = reconstruct(cascade, image[tile], valid[tile], settings, 0, 0, [(5, 4)])
     assert torch.allclose(part, whole[..., 5:12, 4:15], atol=1e-5)
@@ -80,7 +80,7 @@ def test_context_comes_from_the_margin(make_stage, make_cascade):
 def test_calibration_shrinks_the_mean_and_spreads_the_draws(make_stage, make_cascade):
     stage = make_stage(1, of=1, untrained_output=True)
     cascade = make_cascade(stage)
-    regression = stage.anchor.predict(RGB)
+    regression = stage.anchor.expect(RGB).estimate
     (mean,), (drawn,) = run(cascade), run(cascade, draw=True)
     half, double = torch.full((4,), 0.5), torch.full((4,), 2.0)
     calibrated = replace(stage, anchor=replace(stage.anchor, shrinkage=half, spread=double))

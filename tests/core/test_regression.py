@@ -1,3 +1,6 @@
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +8,7 @@ import torch
 from scdm_qgis.core.colour_terms import ColourTerms
 from scdm_qgis.core.light import Light
 from scdm_qgis.core.regression import RidgeMoments, choose_penalty, fit_ridge
-from scdm_qgis.core.residual import Anchor
+from scdm_qgis.core.residual import LARGEST_DOUBT, Anchor
 
 
 def linear_pixels(noise=0.0):
@@ -123,19 +126,33 @@ def small_anchor(residual_scale):
     ones = torch.ones(bands)
     weight = torch.arange(4.0 * bands).reshape(bands, 4)
     terms = ColourTerms(Light(0.0, 2.0), torch.tensor([-9.0, 9.0]), {"pixel": torch.zeros(1, 4)})
-    return Anchor(0, terms, weight, 3 * ones, torch.tensor(residual_scale), ones, ones)
+    return Anchor(0, terms, weight, 3 * ones, torch.zeros(2), torch.tensor(residual_scale), ones, ones)
 
 
 def test_anchor_round_trip_and_meaning():
     anchor = small_anchor([0.5])
     grey = torch.full((1, 3, 2, 2), 2.0)
     # 3 + 0 * 2 + 1 * 2 + 2 * 2 + 3 * (kernel 1 near enough: the floor makes grey a little brighter) * brightness 1
-    assert torch.allclose(anchor.predict(grey), torch.tensor(12.0), atol=0.02)
+    assert torch.allclose(anchor.expect(grey).estimate, torch.tensor(12.0), atol=0.02)
     condition = torch.tensor([10.0, 1.0, 1.0]).reshape(1, 3, 1, 1).expand(-1, -1, 2, 2)
-    target = anchor.predict(condition) + 1
+    expected = anchor.expect(condition)
+    target = expected.estimate + 1
     # Brightness 4, the mean being 2: (4 / 2 + 0.1) / 1.1 times the residual's scale of 0.5.
-    assert torch.allclose(anchor.to_residual(target, condition), torch.tensor(2 * 1.1 / 2.1))
-    assert torch.allclose(anchor.from_residual(anchor.to_residual(target, condition), condition), target)
+    assert torch.allclose(expected.to_residual(target), torch.tensor(2 * 1.1 / 2.1))
+    assert torch.allclose(expected.from_residual(expected.to_residual(target)), target)
+
+
+def test_doubt_depends_on_colour_within_limits():
+    """Twice the average everywhere, three times that at the kernel on grey, which the floor makes darker."""
+    grey, red = torch.full((1, 3, 1, 1), 2.0), torch.tensor([6.0, 0.0, 0.0]).reshape(1, 3, 1, 1)
+
+    def scale(condition, doubt):
+        return replace(small_anchor([1.0]), doubt=torch.tensor(doubt)).expect(condition).scale.item()
+
+    assert scale(grey, (math.log(2), math.log(3))) == pytest.approx(6, rel=0.01)
+    assert 2 < scale(red, (math.log(2), math.log(3))) < 3
+    assert scale(grey, (9.0, 0.0)) == pytest.approx(LARGEST_DOUBT, rel=1e-5)
+    assert scale(grey, (0.0, -9.0)) == pytest.approx(1 / LARGEST_DOUBT, rel=1e-5)
 
 
 def test_weighted_errors_lie_between_standardised_ones_and_those_in_data_units():
@@ -143,6 +160,7 @@ def test_weighted_errors_lie_between_standardised_ones_and_those_in_data_units()
     torch.manual_seed(0)
     condition, true, estimated = torch.rand(2, 3, 4, 4), torch.randn(2, 2, 4, 4), torch.randn(2, 2, 4, 4)
     standardised = (true - estimated).square()
-    in_data_units = (anchor.from_residual(true, condition) - anchor.from_residual(estimated, condition)).square()
-    weighted = anchor.error_weights(condition) * standardised
+    expected = anchor.expect(condition)
+    in_data_units = (expected.from_residual(true) - expected.from_residual(estimated)).square()
+    weighted = anchor.error_weights(expected) * standardised
     assert torch.allclose(2 * weighted, (standardised * in_data_units).sqrt(), rtol=1e-3, atol=1e-5)

@@ -48,7 +48,7 @@ class Squares:
         corners = 2 * torch.rand((*shape[:2], 2, 2), generator=generator) - 1
         condition = torch.nn.functional.interpolate(corners, shape[2:], mode="bilinear", align_corners=True)
         bend = 0.3 * condition[:, :1].square() - 0.1
-        target = (self._stage.anchor.predict(condition) if self._stage.anchor else 0) + bend.expand(
+        target = (self._stage.anchor.expect(condition).estimate if self._stage.anchor else 0) + bend.expand(
             -1, len(self._stage.header.bands), -1, -1
         )
         valid = (torch.rand(count, 1, self._size, self._size, generator=generator) < 0.8).float()
@@ -76,7 +76,7 @@ def test_an_anchored_stage_learns_what_regression_cannot(make_stage, loss):
     with torch.inference_mode():
         estimated = sample_stage(stage, batch.condition, settings_for(stage.header, draw=False), None)
         own = (estimated - batch.target).square().mean().item()
-        regression = (stage.anchor.predict(batch.condition) - batch.target).square().mean().item()
+        regression = (stage.anchor.expect(batch.condition).estimate - batch.target).square().mean().item()
     assert own < 0.6 * regression
     assert training.losses[-1][1] < training.losses[0][1]
     assert training.losses[-1][0] == 200

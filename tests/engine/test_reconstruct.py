@@ -46,8 +46,8 @@ def regressions(path, rgb):
     offset, scale = cascade.header.normalisation.offset, cascade.header.normalisation.scale
     image = torch.from_numpy((rgb - offset) / scale).float()[None]
     seen = torch.cat([image, context_maps(image, torch.ones_like(image[:, :1]), CONTEXT_SIGMAS)], dim=1)
-    coarse = cascade.stages[0].anchor.predict(seen)
-    fine = cascade.stages[1].anchor.predict(torch.cat([coarse, seen], dim=1))[0].numpy() * scale + offset
+    coarse = cascade.stages[0].anchor.expect(seen).estimate
+    fine = cascade.stages[1].anchor.expect(torch.cat([coarse, seen], dim=1)).estimate[0].numpy() * scale + offset
     fine[[4, 2, 1]] = rgb
     return fine
 
