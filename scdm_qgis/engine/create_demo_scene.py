@@ -50,7 +50,7 @@ def run(job: CreateDemoScene, events: EventWriter) -> Dict[str, Any]:
             rows = min(_STRIP_ROWS, job.size - row)
             values = np.clip(scene.reflectance(row, rows) * REFLECTANCE_SCALE, 0, NODATA - 1)
             for bands, writer in outputs:
-                writer.write_rows(row, values[[band - 1 for band in bands]], np.ones(values.shape[1:], bool))
+                writer.write(row, 0, values[[band - 1 for band in bands]], np.ones(values.shape[1:], bool))
             events.progress(100 * (row + rows) / job.size, f"{row + rows} of {job.size} rows")
     results = {"OUTPUT": job.output}
     if job.rgb_output is not None:

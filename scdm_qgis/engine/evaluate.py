@@ -233,4 +233,4 @@ def _write_angles(path: str, angles: np.ndarray, reference: Cube) -> None:
         fwhm_nm=None,
     )
     with CubeWriter(path, output_format) as writer:
-        writer.write_rows(0, angles[None].astype(np.float32), np.isfinite(angles))
+        writer.write(0, 0, angles[None].astype(np.float32), np.isfinite(angles))

@@ -37,7 +37,7 @@ def run(job: ImportMatlabCube, events: EventWriter) -> Dict[str, Any]:
                 rows = min(_STRIP_ROWS, cube.height - row)
                 values = cube.read_rows(row, rows)
                 valid = np.isfinite(values).all(axis=0)
-                writer.write_rows(row, values, valid)
+                writer.write(row, 0, values, valid)
                 holes += int(np.count_nonzero(~valid))
                 events.progress(100 * (row + rows) / cube.height, f"{row + rows} of {cube.height} rows")
             if holes == cube.height * cube.width:

@@ -25,7 +25,7 @@ from scdm_qgis.engine.progress import Progress
 from scdm_qgis.engine.unlike_input import warn_of_unlike_input
 from scdm_qgis.raster.cube import Cube, fill_invalid, open_cube
 from scdm_qgis.raster.cube_writer import CubeWriter, OutputFormat, choose_nodata
-from scdm_qgis.raster.stream import StripBlender
+from scdm_qgis.raster.stream import TileBlender
 from scdm_qgis.raster.tiles import Lattice, Tile, Window
 
 SMALLEST_TILE = 32
@@ -248,21 +248,21 @@ class _Product:
     stage: StageHeader
     stage_number: Optional[int]
     writer: CubeWriter
-    blender: StripBlender
+    blender: TileBlender
 
 
 def _reconstruct_raster(
     job: RgbToHyperspectral, cube: Cube, tiling: _Tiling, tiles: _TileReconstructor, events: EventWriter
 ) -> int:
     """Reconstruct all tiles that touch the window and return how many there were."""
-    rows = tiling.lattice.tile_rows(tiling.window)
-    count = sum(len(row) for row in rows)
+    places = tiling.lattice.places(tiling.window)
+    count = len(places[0]) * len(places[1])
     progress = Progress(events, count * tiles.steps_per_tile)
     _log_plan(job, tiling, tiles, count, events)
     any_valid = False
     with ExitStack() as stack:
         products = _open_products(job, cube, tiling, tiles, stack)
-        for row in rows:
+        for row in tiling.lattice.tile_rows(tiling.window):
             for batch, rgb, valid in _filled_batches(cube, tiling, row, tiles, progress):
                 any_valid = True
                 means, deviation = tiles(rgb, valid, [(tile.row, tile.column) for tile in batch], progress)
@@ -315,7 +315,7 @@ def _open_products(
         stage = header.stages[last if number is None else number]
         writer = stack.enter_context(CubeWriter(path, _output_format(cube, tiling.window, stage, dtype, nodata, tags)))
         emit = _masked_writer(cube, tiling, stage, number is None, writer)
-        blender = StripBlender(tiling.lattice, tiling.window, len(stage.bands), emit)
+        blender = TileBlender(tiling.lattice, tiling.window, len(stage.bands), emit)
         products.append(_Product(stage, number, writer, blender))
     return products
 
@@ -339,20 +339,20 @@ def _output_format(
 
 
 def _masked_writer(cube: Cube, tiling: _Tiling, stage: StageHeader, uncertain: bool, writer: CubeWriter) -> Any:
-    """Return a function that writes strips with the mask of the input's RGB bands.
+    """Return a function that writes pieces with the mask of the input's RGB bands.
 
     Bands that an anchored model both sees and predicts are the input's own, exactly; nothing about them
     is uncertain.
     """
-    top, left, _, width = tiling.window
+    top, left = tiling.window[:2]
     known = enumerate(stage.condition.rgb_bands) if stage.prediction == "residual" else ()
     copied = [(colour, stage.bands.index(band)) for colour, band in known if band in stage.bands]
 
-    def write(row: int, values: np.ndarray) -> None:
-        rgb, valid = cube.read(tiling.rgb_bands, row=row, column=left, height=values.shape[1], width=width)
+    def write(row: int, column: int, values: np.ndarray) -> None:
+        rgb, valid = cube.read(tiling.rgb_bands, row, column, *values.shape[1:])
         for colour, index in copied:
             values[index] = 0 if uncertain else np.where(valid, rgb[colour], 0)
-        writer.write_rows(row - top, values, valid)
+        writer.write(row - top, column - left, values, valid)
 
     return write
 

@@ -26,7 +26,7 @@ def run(job: SimulateRgb, events: EventWriter) -> Dict[str, Any]:
             for row in range(0, cube.height, _STRIP_ROWS):
                 rows = min(_STRIP_ROWS, cube.height - row)
                 values, valid = cube.read_native(bands, row, 0, rows, cube.width)
-                writer.write_rows(row, values, valid)
+                writer.write(row, 0, values, valid)
                 events.progress(100 * (row + rows) / cube.height, f"{row + rows} of {cube.height} rows")
     return {"OUTPUT": job.output}
 

@@ -1,11 +1,11 @@
-"""Write a result cube as a GeoTIFF, strip by strip, whole or not at all."""
+"""Write a result cube as a GeoTIFF, piece by piece, whole or not at all."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Iterator, Mapping, Optional, Tuple, Type
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Type
 
 import numpy as np
 from affine import Affine
@@ -83,6 +83,14 @@ def choose_nodata(dtype: str, training_nodata: Optional[float]) -> float:
     return float(limits.min if kind.kind == "i" else limits.max)
 
 
+@dataclass
+class _Block:
+    """A block of the file (band, row, column), and how many of its pixels are still to come."""
+
+    values: NDArray[Any]
+    missing: int
+
+
 class CubeWriter:
     """A GeoTIFF being written, as a context manager.
 
@@ -99,10 +107,10 @@ class CubeWriter:
         self.clipped = 0
         self._path = path
         self._format = output_format
-        self._next_row = 0
-        # Rows wait here until they make whole blocks: a compressed block that is written twice wastes its
-        # first place in the file.
-        self._strip = np.empty((output_format.band_count, BLOCK, output_format.width), output_format.dtype)
+        self._missing = output_format.height * output_format.width
+        # Blocks wait here until they are whole: a compressed block that is written twice wastes its first
+        # place in the file.
+        self._blocks: Dict[Tuple[int, int], _Block] = {}
 
     def __enter__(self) -> CubeWriter:
         with _write_errors_named(self._path), ExitStack() as stack:
@@ -119,34 +127,43 @@ class CubeWriter:
         with _write_errors_named(self._path):
             self._stack.__exit__(kind, error, trace)
 
-    def write_rows(self, row: int, values: NDArray[Any], valid: NDArray[np.bool_]) -> None:
-        """Write the next rows; rows come in order, in strips of any height.
+    def write(self, row: int, column: int, values: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+        """Write a piece; the pieces may come in any order and have any size, but must not overlap.
 
         Args:
-            row: the first row, counted in this file.
+            row, column: where it begins, counted in this file.
             values: (band, row, column); integers are rounded, values outside the type clipped.
             valid: (row, column); False writes nodata.
 
         Raises:
             UserError: the disk is full, or a valid pixel's value is NaN.
-            ValueError: rows that are not the next ones.
+            ValueError: a piece that does not lie in the file.
         """
-        if row != self._next_row or row + valid.shape[0] > self._format.height:
-            raise ValueError(f"rows from {row} came while {self._next_row} of {self._format.height} was due")
-        done = 0
-        while done < valid.shape[0]:
-            start = self._next_row % BLOCK
-            count = min(BLOCK - start, valid.shape[0] - done)
-            part = slice(done, done + count)
-            for band, stored in enumerate(self._strip[:, start : start + count]):
-                self._store(values[band, part], valid[part], stored)
-            self._next_row += count
-            done += count
-            if self._next_row % BLOCK == 0 or self._next_row == self._format.height:
-                self._write_strip((self._next_row - 1) // BLOCK * BLOCK)
+        height, width = valid.shape
+        if not (0 <= row <= self._format.height - height and 0 <= column <= self._format.width - width):
+            raise ValueError(f"a piece of {height} x {width} pixels at {row}, {column} does not lie in the file")
+        for block_row in range(row // BLOCK, -(-(row + height) // BLOCK)):
+            for block_column in range(column // BLOCK, -(-(column + width) // BLOCK)):
+                block = self._block(block_row, block_column)
+                rows, block_rows = _common(row, height, block_row)
+                columns, block_columns = _common(column, width, block_column)
+                stored = block.values[:, block_rows, block_columns]
+                self._store(values[:, rows, columns], valid[rows, columns], stored)
+                block.missing -= stored[0].size
+                self._missing -= stored[0].size
+                if block.missing == 0:
+                    self._write_block(block_row, block_column)
+
+    def _block(self, block_row: int, block_column: int) -> _Block:
+        if (block_row, block_column) not in self._blocks:
+            height = min(BLOCK, self._format.height - block_row * BLOCK)
+            width = min(BLOCK, self._format.width - block_column * BLOCK)
+            values = np.empty((self._format.band_count, height, width), self._format.dtype)
+            self._blocks[block_row, block_column] = _Block(values, height * width)
+        return self._blocks[block_row, block_column]
 
     def _store(self, values: NDArray[Any], valid: NDArray[np.bool_], stored: NDArray[Any]) -> None:
-        """Convert one band's values (row, column) to the file's type."""
+        """Convert values (band, row, column) to the file's type."""
         exact = values.astype(np.float64)
         if (np.isnan(exact) & valid).any():
             raise UserError(
@@ -164,14 +181,11 @@ class CubeWriter:
         if not np.isnan(nodata):
             stored[valid & is_nodata(stored, nodata)] = _beside(nodata, stored.dtype)
 
-    def _write_strip(self, row: int) -> None:
-        """Write the strip's rows, one whole block of the file at a time."""
-        height = self._next_row - row
+    def _write_block(self, block_row: int, block_column: int) -> None:
+        values = self._blocks.pop((block_row, block_column)).values
+        window = Window(block_column * BLOCK, block_row * BLOCK, values.shape[2], values.shape[1])
         with _write_errors_named(self._path), gdal_environment():
-            for column in range(0, self._format.width, BLOCK):
-                width = min(BLOCK, self._format.width - column)
-                block = np.ascontiguousarray(self._strip[:, :height, column : column + width])
-                self._dataset.write(block, window=Window(column, row, width, height))
+            self._dataset.write(values, window=window)
 
     def _create(self) -> Any:
         form = self._format
@@ -216,14 +230,21 @@ class CubeWriter:
             return
         with gdal_environment():
             self._dataset.close()
-        if self._next_row != self._format.height:
-            raise ValueError(f"only {self._next_row} of {self._format.height} rows were written")
+        if self._missing:
+            raise ValueError(f"{self._missing} of {self._format.height * self._format.width} pixels were not written")
         self._check_readable()
 
     def _check_readable(self) -> None:
         """Read the last pixel back: closing a file on a full disk raises nothing."""
         with open_dataset(self._partial) as written, gdal_environment():
             written.read(1, window=Window(self._format.width - 1, self._format.height - 1, 1, 1))
+
+
+def _common(first: int, count: int, block: int) -> Tuple[slice, slice]:
+    """Return what a piece and a block have in common along one side, in the piece and in the block."""
+    start = block * BLOCK
+    begin, end = max(first, start), min(first + count, start + BLOCK)
+    return slice(begin - first, end - first), slice(begin - start, end - start)
 
 
 @contextmanager

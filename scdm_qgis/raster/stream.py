@@ -1,4 +1,4 @@
-"""Tiles in, blended strips out, in memory that does not grow with the raster's height."""
+"""Tiles in, blended pieces out, in memory that holds little more than the overlap of two rows of tiles."""
 
 from __future__ import annotations
 
@@ -9,76 +9,102 @@ from numpy.typing import NDArray
 
 from scdm_qgis.raster.tiles import Lattice, Tile, Window
 
-Emit = Callable[[int, NDArray[np.float32]], None]
-"""Takes the first row, counted in the raster, and values (band, row, column) of the window's width."""
+Emit = Callable[[int, int, NDArray[np.float32]], None]
+"""Takes the first row and column, counted in the raster, and the values (band, row, column) of a finished piece."""
 
 
-class StripBlender:
-    """Average overlapping tiles by their blending weights and hand on rows that no later tile touches.
+class TileBlender:
+    """Average overlapping tiles by their blending weights and hand on pixels that no later tile touches.
 
-    Add the tiles of one row of tiles, call `end_tile_row`, go on with the next row. A pixel that no tile was
-    added for becomes 0, so that tiles without valid pixels may be left out.
+    Add the tiles of one row of tiles from left to right, call `end_tile_row`, go on with the next row. Pixels
+    are handed on once each. One that no tile was added for becomes 0, so that tiles without valid pixels may
+    be left out.
 
     Args:
         lattice: the tiles.
         window: (row, column, height, width) of the raster that is wanted.
         band_count: bands of the values.
-        emit: called with finished rows, in order.
+        emit: called with finished pieces, which it must not keep.
     """
 
     def __init__(self, lattice: Lattice, window: Window, band_count: int, emit: Emit) -> None:
         self._lattice = lattice
-        self._row, self._column, self._height, self._width = window
+        self._window = window
         self._emit = emit
-        lattice_rows = [tiles[0].lattice_row for tiles in lattice.tile_rows(window)]
-        self._lattice_row, self._last_lattice_row = lattice_rows[0], lattice_rows[-1]
-        # One row of tiles: weighted values and weights; row 0 is the first row of those tiles.
-        self._values = np.zeros((band_count, lattice.tile_size, self._width), np.float32)
-        self._weights = np.zeros((lattice.tile_size, self._width), np.float32)
+        self._lattice_rows, self._lattice_columns = lattice.places(window)
+        self._lattice_row, self._lattice_column = self._lattice_rows[0], self._lattice_columns[0]
+        # Weighted values, and behind the last band the weights: of a tile, and of what a row of tiles leaves
+        # unfinished for the next, which is its overlap.
+        size = lattice.tile_size
+        self._tile = np.zeros((band_count + 1, size, size), np.float32)
+        self._unfinished = np.zeros((band_count + 1, lattice.overlap, window[3]), np.float32)
 
     def add(self, tile: Tile, values: NDArray[Any]) -> None:
         """Add a tile's values (band, row, column); the part outside the window is left out.
 
         Raises:
-            ValueError: a tile of another row of tiles than the current one.
+            ValueError: a tile of another row of tiles, or left of an earlier one.
         """
         self._check_turn(tile.lattice_row)
-        first = max(tile.column, self._column)
-        end = min(tile.column + tile.width, self._column + self._width)
-        source = slice(first - tile.column, end - tile.column)
-        target = slice(first - self._column, end - self._column)
-        weights = self._lattice.blending_weights(tile)[:, source]
-        self._values[:, : tile.height, target] += weights * values[:, :, source]
-        self._weights[: tile.height, target] += weights
+        if tile.lattice_column < self._lattice_column:
+            raise ValueError(f"tile column {tile.lattice_column} came after {self._lattice_column}")
+        while self._lattice_column < tile.lattice_column:
+            self._move_right()
+        weights = self._lattice.blending_weights(tile)
+        here = self._tile[:, : tile.height, : tile.width]
+        here[:-1] += weights * values
+        here[-1] += weights
 
     def end_tile_row(self, lattice_row: int) -> None:
-        """Emit the rows that are finished now that this row of tiles is whole.
+        """Hand on what is finished now that this row of tiles is whole.
 
         Raises:
             ValueError: a row of tiles out of turn.
         """
         self._check_turn(lattice_row)
-        stride = self._lattice.stride
-        start = lattice_row * stride
-        last = lattice_row == self._last_lattice_row
-        finished = self._lattice.tile_size if last else stride
-        first = max(self._row - start, 0)
-        end = min(self._row + self._height - start, finished)
-        if first < end:
-            weights = self._weights[first:end]
-            strip = np.divide(
-                self._values[:, first:end], weights, out=np.zeros_like(self._values[:, first:end]), where=weights > 0
-            )
-            self._emit(start + first, strip)
-        self._move_up()
+        while self._lattice_column < self._lattice_columns[-1]:
+            self._move_right()
+        self._finish_columns(self._lattice.tile_size)
         self._lattice_row += 1
+        self._lattice_column = self._lattice_columns[0]
+        self._tile[:] = 0
+        self._take_up_columns(0)
 
-    def _move_up(self) -> None:
-        """Make the next row of tiles the current one; what it shares with this one is kept."""
+    def _move_right(self) -> None:
+        stride = self._lattice.stride
+        self._finish_columns(stride)
+        self._lattice_column += 1
         shared = self._lattice.overlap
-        for kept in (self._values, self._weights):
-            kept[..., :shared, :] = kept[..., self._lattice.stride :, :]
-            kept[..., shared:, :] = 0
+        self._tile[:, :, :shared] = self._tile[:, :, stride:]
+        self._tile[:, :, shared:] = 0
+        self._take_up_columns(shared)
+
+    def _take_up_columns(self, first: int) -> None:
+        """Begin a tile's columns, from `first` on, with what the row of tiles above left of them."""
+        columns, wanted = self._wanted(first, self._lattice.tile_size)
+        self._tile[:, : self._lattice.overlap, columns] = self._unfinished[:, :, wanted]
+
+    def _finish_columns(self, count: int) -> None:
+        """Hand on a tile's first columns as far as no later row of tiles touches them; keep the rest."""
+        stride = self._lattice.stride
+        columns, wanted = self._wanted(0, count)
+        start = self._lattice_row * stride
+        finished = self._lattice.tile_size if self._lattice_row == self._lattice_rows[-1] else stride
+        top, left, height, _ = self._window
+        first, end = max(top - start, 0), min(top + height - start, finished)
+        if first < end and columns.start < columns.stop:
+            values, weights = self._tile[:-1, first:end, columns], self._tile[-1, first:end, columns]
+            piece = np.divide(values, weights, out=np.zeros_like(values), where=weights > 0)
+            self._emit(start + first, left + wanted.start, piece)
+        self._unfinished[:, :, wanted] = self._tile[:, stride:, columns]
+
+    def _wanted(self, first: int, end: int) -> tuple[slice, slice]:
+        """Return which of a tile's columns from `first` to `end` the window holds, and where in the window."""
+        left, width = self._window[1], self._window[3]
+        start = self._lattice_column * self._lattice.stride - left
+        first = max(first, -start)
+        end = max(first, min(end, width - start))
+        return slice(first, end), slice(start + first, start + end)
 
     def _check_turn(self, lattice_row: int) -> None:
         if lattice_row != self._lattice_row:

@@ -7,7 +7,7 @@ the same in every run.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,12 +76,18 @@ class Lattice:
         """Columns of tiles."""
         return self._tiles_along(self.width)
 
-    def tile_rows(self, window: Optional[Window] = None) -> List[List[Tile]]:
-        """Return the tiles that touch a window, row by row; all tiles without one."""
+    def places(self, window: Optional[Window] = None) -> Tuple[range, range]:
+        """Return the rows and the columns of tiles that touch a window; all without one."""
         row, column, height, width = window or (0, 0, self.height, self.width)
-        columns = [c for c in range(self.columns) if self._touches(c, self.width, column, width)]
-        rows = [r for r in range(self.rows) if self._touches(r, self.height, row, height)]
-        return [[self._tile(r, c) for c in columns] for r in rows if columns]
+        return self._touching(self.rows, row, height), self._touching(self.columns, column, width)
+
+    def tile_rows(self, window: Optional[Window] = None) -> Iterator[List[Tile]]:
+        """Yield the tiles that touch a window, row by row; all tiles without one.
+
+        A raster may have millions of tiles, so no more than one row of them exists at a time.
+        """
+        rows, columns = self.places(window)
+        return ([self._tile(row, column) for column in columns] for row in rows)
 
     def blending_weights(self, tile: Tile) -> NDArray[np.float32]:
         """Return each pixel's weight (row, column) where tiles are averaged.
@@ -97,9 +103,9 @@ class Lattice:
     def _tiles_along(self, side: int) -> int:
         return max(1, -(-(side - self.overlap) // self.stride))
 
-    def _touches(self, place: int, side: int, start: int, length: int) -> bool:
-        first = place * self.stride
-        return first < start + length and start < min(first + self.tile_size, side)
+    def _touching(self, places: int, start: int, length: int) -> range:
+        first = max(0, (start - self.tile_size) // self.stride + 1)
+        return range(first, min(places, -(-(start + length) // self.stride)))
 
     def _tile(self, lattice_row: int, lattice_column: int) -> Tile:
         row, column = lattice_row * self.stride, lattice_column * self.stride

@@ -43,7 +43,7 @@ def write(path, form, values, valid=None, strip=37):
     valid = np.ones(values.shape[1:], bool) if valid is None else valid
     with CubeWriter(str(path), form) as writer:
         for row in range(0, form.height, strip):
-            writer.write_rows(row, values[:, row : row + strip], valid[row : row + strip])
+            writer.write(row, 0, values[:, row : row + strip], valid[row : row + strip])
     return writer
 
 
@@ -253,7 +253,7 @@ def test_after_an_exception_nothing_is_left_and_an_older_file_stays(tmp_path, fa
     path = tmp_path / "out.tif"
     path.write_text("older")
     with pytest.raises(type(failure)) as raised, CubeWriter(str(path), form) as writer:
-        writer.write_rows(0, some_values(form)[:, :70], np.ones((70, 100), bool))
+        writer.write(0, 0, some_values(form)[:, :70], np.ones((70, 100), bool))
         assert os.path.exists(partial_path(str(path)))
         raise failure
     assert raised.value is failure
@@ -261,17 +261,37 @@ def test_after_an_exception_nothing_is_left_and_an_older_file_stays(tmp_path, fa
     assert path.read_text() == "older"
 
 
-def test_a_file_with_rows_missing_is_not_finished(tmp_path):
+def test_a_file_with_pixels_missing_is_not_finished(tmp_path):
     form = output_format()
-    with pytest.raises(ValueError, match="70 of 150"), CubeWriter(str(tmp_path / "out.tif"), form) as writer:
-        writer.write_rows(0, some_values(form)[:, :70], np.ones((70, 100), bool))
+    with (
+        pytest.raises(ValueError, match="8000 of 15000 pixels were not written"),
+        CubeWriter(str(tmp_path / "out.tif"), form) as writer,
+    ):
+        writer.write(0, 0, some_values(form)[:, :70], np.ones((70, 100), bool))
     assert os.listdir(tmp_path) == []
 
 
-def test_rows_out_of_turn_are_refused(tmp_path):
+@pytest.mark.parametrize(("row", "column"), [(141, 0), (0, 91), (-1, 0)])
+def test_a_piece_outside_the_file_is_refused(tmp_path, row, column):
     form = output_format()
-    with pytest.raises(ValueError, match="due"), CubeWriter(str(tmp_path / "out.tif"), form) as writer:
-        writer.write_rows(64, some_values(form)[:, :10], np.ones((10, 100), bool))
+    with pytest.raises(ValueError, match="does not lie"), CubeWriter(str(tmp_path / "out.tif"), form) as writer:
+        writer.write(row, column, some_values(form)[:, :10, :10], np.ones((10, 10), bool))
+
+
+@pytest.mark.parametrize("size", [24, 64, 100])
+def test_pieces_of_any_size_in_any_order_make_the_same_file(tmp_path, size):
+    form = output_format("uint16", bands=5, height=3 * BLOCK + 5, width=2 * BLOCK + 9)
+    values, valid = some_values(form), np.random.default_rng(1).random((form.height, form.width)) > 0.3
+    write(tmp_path / "rows.tif", form, values, valid)
+    corners = [(row, column) for row in range(0, form.height, size) for column in range(0, form.width, size)]
+    np.random.default_rng(0).shuffle(corners)
+    with CubeWriter(str(tmp_path / "pieces.tif"), form) as writer:
+        for row, column in corners:
+            piece = (slice(row, row + size), slice(column, column + size))
+            writer.write(row, column, values[(slice(None), *piece)], valid[piece])
+    with rasterio.open(tmp_path / "rows.tif") as rows, rasterio.open(tmp_path / "pieces.tif") as pieces:
+        np.testing.assert_array_equal(pieces.read(), rows.read())
+    assert abs(os.path.getsize(tmp_path / "pieces.tif") - os.path.getsize(tmp_path / "rows.tif")) < 100
 
 
 def test_a_folder_that_does_not_exist(tmp_path):

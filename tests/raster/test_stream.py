@@ -1,4 +1,4 @@
-"""Blended strips are the weighted mean of the tiles, whole and in order, in bounded memory."""
+"""Blended pieces are the weighted mean of the tiles, each pixel once, in bounded memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scdm_qgis.raster.stream import StripBlender
+from scdm_qgis.raster.stream import TileBlender
 from scdm_qgis.raster.tiles import Lattice
 
 
@@ -17,20 +17,20 @@ def blend(lattice, window, band_count, values_of):
     """Run a blender over all tiles; values_of(tile) gives (band, row, column)."""
     row, column, height, width = window
     out = np.full((band_count, height, width), np.nan, np.float32)
-    due = [row]
 
-    def emit(first, values):
-        assert first == due[0], "rows must come in order, each once"
+    def emit(first_row, first_column, values):
         assert values.dtype == np.float32
-        out[:, first - row : first - row + values.shape[1]] = values
-        due[0] += values.shape[1]
+        here = out[:, first_row - row :, first_column - column :][:, : values.shape[1], : values.shape[2]]
+        assert here.shape == values.shape, "pieces must lie in the window"
+        assert np.isnan(here).all(), "every pixel must come once"
+        here[:] = values
 
-    blender = StripBlender(lattice, window, band_count, emit)
+    blender = TileBlender(lattice, window, band_count, emit)
     for tiles in lattice.tile_rows(window):
         for tile in tiles:
             blender.add(tile, values_of(tile))
         blender.end_tile_row(tiles[0].lattice_row)
-    assert due[0] == row + height
+    assert not np.isnan(out).any(), "every pixel must come"
     return out
 
 
@@ -102,38 +102,53 @@ def test_a_window_gives_the_same_pixels_as_the_whole():
 
 def test_pixels_no_tile_was_added_for_are_zero():
     lattice = Lattice(8, 20, 8, 2)
-    strips = []
-    blender = StripBlender(lattice, (0, 0, 8, 20), 1, lambda row, values: strips.append(values))
+    out = np.full((8, 20), np.nan)
+
+    def emit(row, column, values):
+        out[row : row + values.shape[1], column : column + values.shape[2]] = values[0]
+
+    blender = TileBlender(lattice, (0, 0, 8, 20), 1, emit)
     ((first, *_),) = lattice.tile_rows()
     blender.add(first, np.full((1, 8, 8), 5.0, np.float32))
     blender.end_tile_row(0)
-    assert (strips[0][0, :, :8] == 5).all()
-    assert (strips[0][0, :, 8:] == 0).all()
+    assert (out[:, :8] == 5).all()
+    assert (out[:, 8:] == 0).all()
 
 
-def test_rows_of_tiles_out_of_turn_are_refused():
-    lattice = Lattice(40, 8, 8, 0)
-    blender = StripBlender(lattice, (0, 0, 40, 8), 1, lambda row, values: None)
+def test_tiles_out_of_turn_are_refused():
+    lattice = Lattice(40, 20, 8, 0)
+    blender = TileBlender(lattice, (0, 0, 40, 20), 1, lambda row, column, values: None)
+    tiles, values = list(lattice.tile_rows()), np.zeros((1, 8, 8), np.float32)
     with pytest.raises(ValueError, match="due"):
         blender.end_tile_row(1)
     with pytest.raises(ValueError, match="due"):
-        blender.add(lattice.tile_rows()[2][0], np.zeros((1, 8, 8), np.float32))
+        blender.add(tiles[2][0], values)
+    blender.add(tiles[0][1], values)
+    with pytest.raises(ValueError, match="tile column 0 came after 1"):
+        blender.add(tiles[0][0], values)
+
+
+def peak(height, width):
+    """Return the most bytes that 4 bands in tiles of 32 pixels with an overlap of 8 take."""
+    lattice = Lattice(height, width, 32, 8)
+    values = np.ones((4, 32, 32), np.float32)
+    tracemalloc.start()
+    blender = TileBlender(lattice, (0, 0, height, width), 4, lambda row, column, piece: None)
+    for tiles in lattice.tile_rows():
+        for tile in tiles:
+            blender.add(tile, values[:, : tile.height, : tile.width])
+        blender.end_tile_row(tiles[0].lattice_row)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most
 
 
 def test_memory_does_not_grow_with_height():
-    def peak(height):
-        lattice = Lattice(height, 128, 32, 8)
-        values = np.ones((4, 32, 32), np.float32)
-        tracemalloc.start()
-        blender = StripBlender(lattice, (0, 0, height, 128), 4, lambda row, strip: None)
-        for lattice_row in range(lattice.rows):
-            window = (lattice_row * lattice.stride + lattice.overlap, 0, 1, 128)
-            for tile in lattice.tile_rows(window)[-1]:
-                blender.add(tile, values[:, : tile.height, : tile.width])
-            blender.end_tile_row(lattice_row)
-        _, most = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return most
+    peak(64, 128)
+    assert peak(4096, 128) < 1.1 * peak(128, 128)
 
-    peak(64)
-    assert peak(4096) < 1.5 * peak(128)
+
+def test_memory_grows_with_width_by_the_overlap():
+    """Four bands and the weights, eight rows, four bytes; the list of a row's tiles is the rest."""
+    peak(64, 128)
+    assert peak(64, 8128) - peak(64, 128) < 1.5 * 5 * 8 * 8000 * 4

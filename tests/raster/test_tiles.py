@@ -46,7 +46,7 @@ def test_tiles_cover_every_pixel_and_stay_inside(lattice):
 
 @given(lattices())
 def test_no_tile_is_superfluous_and_neighbours_share_the_overlap(lattice):
-    rows = lattice.tile_rows()
+    rows = list(lattice.tile_rows())
     for upper, lower in zip(rows, rows[1:]):
         assert upper[0].row + upper[0].height - lower[0].row == lattice.overlap
         assert lower[0].row + lower[0].height > upper[0].row + upper[0].height
