@@ -4,12 +4,13 @@ Prints a table for every test scene: closed forms, networks that map RGB to spec
 plugin's default cascade (all parameters at their defaults, but for the RGB bands where no wavelengths tell
 them). Every network is trained on the same scenes for as long as the default cascade took.
 
-    python -m benchmarks.quality [--scenes pavia aviris potsdam] [--seeds 0] [--variants] [--results FILE]
+    python -m benchmarks.quality [--scenes pavia aviris potsdam] [--seeds 0 1 2] [--variants] [--results FILE]
 
-Several seeds give means with their ranges. `--variants` adds other numbers of stages, single draws and means
-of draws, and the paper's recipe on the default's network with the default's iterations. `--results` keeps every
-finished run in a file, and takes from it what is there: an interrupted benchmark goes on. A seed of a split must
-run on one machine that does nothing else, or the times are no equal budgets.
+Several seeds give means with their ranges; all three take three hours of one core. `--variants` adds other
+numbers of stages, single draws and means of draws, and the paper's recipe on the default's network with the
+default's iterations. `--results` keeps every finished run in a file, and takes from it what is there: an
+interrupted benchmark goes on. A seed of a split must run on one machine that does nothing else, or the times
+are no equal budgets.
 """
 
 from __future__ import annotations
@@ -264,9 +265,9 @@ def _silence_networks(model: str) -> str:
 
 
 def column(values: List[float], digits: int) -> str:
-    """Return a mean and, of several values, their range."""
-    mean = f"{np.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    """Return a mean and, of values that differ, their range."""
+    mean, low, high = (f"{value:.{digits}f}" for value in (np.mean(values), min(values), max(values)))
+    return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def print_table(scene: str, scores: List[Score]) -> None:
@@ -292,7 +293,7 @@ def main() -> None:
     """Run what is missing and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", nargs="+", default=["pavia", "aviris", "potsdam"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--variants", action="store_true")
     parser.add_argument("--results")
     options = parser.parse_args()
