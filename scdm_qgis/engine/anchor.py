@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import reduce
 from itertools import product
 from operator import add
-from typing import Callable, Iterator, Tuple
+from typing import Callable, Iterator, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -86,15 +86,8 @@ def fit_anchor(header: StageHeader, patches: ScenePatches) -> Tuple[Anchor, np.n
         _with_regression(anchor, solve(whole - block, penalties)) if 0 < block.pixels < whole.pixels else anchor
         for block in blocks
     ]
-    numbers, conditions, left = [], [], []
-    for share, seen, target in _thinned(patches, pixels):
-        number = int(share * BLOCKS)
-        numbers.append(np.full(len(seen), number))
-        conditions.append(seen)
-        left.append(_as_pixels(without[number].expect(_as_row(seen)).to_residual(_as_row(target))))
-    condition, left_out = _as_row(np.concatenate(conditions)), np.concatenate(left)
-    doubt = _fit_doubt(anchor.kernels(condition), left_out, np.concatenate(numbers), between_centres)
-    anchor = replace(anchor, doubt=doubt)
+    left_out, condition, numbers = _leave_out(without, patches, pixels)
+    anchor = replace(anchor, doubt=_fit_doubt(left_out, anchor.kernels(condition), numbers, between_centres))
 
     squares = torch.zeros(bands, dtype=torch.float64)
     for _, seen, target in patches.training_rows():
@@ -104,7 +97,18 @@ def fit_anchor(header: StageHeader, patches: ScenePatches) -> Tuple[Anchor, np.n
     return anchor, left_out * _as_pixels(terms.light.relative(anchor.rgb(condition)) / anchor.expect(condition).scale)
 
 
-def _fit_doubt(kernels: Tensor, left_out: np.ndarray, numbers: np.ndarray, between_centres: np.ndarray) -> Tensor:
+def _leave_out(without: Sequence[Anchor], patches: ScenePatches, pixels: int) -> Tuple[np.ndarray, Tensor, np.ndarray]:
+    """Return what regressions `without` a pixel's block leave of it, the pixels' condition, their blocks' numbers."""
+    left, conditions, numbers = [], [], []
+    for share, seen, target in _thinned(patches, pixels):
+        number = int(share * BLOCKS)
+        left.append(_as_pixels(without[number].expect(_as_row(seen)).to_residual(_as_row(target))))
+        conditions.append(seen)
+        numbers.append(np.full(len(seen), number))
+    return np.concatenate(left), _as_row(np.concatenate(conditions)), np.concatenate(numbers)
+
+
+def _fit_doubt(left_out: np.ndarray, kernels: Tensor, numbers: np.ndarray, between_centres: np.ndarray) -> Tensor:
     """Return `Anchor.doubt` from what is left of left-out pixels, their kernels and the numbers of their blocks."""
     by_band = np.sqrt(np.square(left_out).mean(axis=0)).clip(min=SMALLEST_RESIDUAL_SCALE)
     size = np.sqrt(np.square(left_out / by_band).mean(axis=1, keepdims=True)).clip(1 / LARGEST_DOUBT, LARGEST_DOUBT)
