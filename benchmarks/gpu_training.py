@@ -85,7 +85,7 @@ def _wait(device: torch.device) -> None:
 
 def compare_throughput(split: Split, preset: str, device: torch.device) -> None:
     """Print patches a second, this plugin's way and the published one, in turns on the same network."""
-    job = training_job(split, preset, str(device), "", 1000)
+    job = training_job(split, preset, str(device), "unwritten.safetensors", 1000)
     stage, patches, settings = prepare(job, device)
     _, host_patches, _ = prepare(job, torch.device("cpu"))
     network = deepcopy(stage.network)
