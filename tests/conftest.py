@@ -46,24 +46,25 @@ def scene(real_data: Path) -> Callable[[str], str]:
     return path_of
 
 
+def write_raster(path: Path, values: Any, change: Any = None, **profile: Any) -> str:
+    """Write values (band, row, column) and return the path; `change` gets the open dataset before they are written."""
+    values = np.asarray(values)
+    band_count, height, width = values.shape
+    settings_ = {"driver": "GTiff", "count": band_count, "height": height, "width": width, "dtype": values.dtype}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", **{**settings_, **profile}) as dataset:
+            if change is not None:
+                change(dataset)
+            dataset.write(values)
+    return str(path)
+
+
 @pytest.fixture
 def make_raster(tmp_path) -> Callable[..., str]:
-    """Return a function that writes values (band, row, column) and returns the path.
-
-    `change` is called with the open dataset before the values are written.
-    """
+    """Return a function that writes values (band, row, column) and returns the path, see `write_raster`."""
 
     def make(values: Any, name: str = "raster.tif", change: Any = None, **profile: Any) -> str:
-        values = np.asarray(values)
-        path = str(tmp_path / name)
-        band_count, height, width = values.shape
-        settings_ = {"driver": "GTiff", "count": band_count, "height": height, "width": width, "dtype": values.dtype}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, "w", **{**settings_, **profile}) as dataset:
-                if change is not None:
-                    change(dataset)
-                dataset.write(values)
-        return path
+        return write_raster(tmp_path / name, values, change, **profile)
 
     return make

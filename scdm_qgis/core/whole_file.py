@@ -18,6 +18,11 @@ def checkpoint_path(path: str) -> str:
     return f"{path}.checkpoint"
 
 
+def journal_path(path: str) -> str:
+    """Return the name of the journal of an unfinished reconstruction that will write `path`."""
+    return f"{os.path.splitext(path)[0]}.journal.json"
+
+
 def remove_partial(path: str) -> None:
     """Remove what an interrupted write of `path` left, with GDAL's sidecar files."""
     partial = partial_path(path)
@@ -34,12 +39,17 @@ def _remove_sidecars(path: str) -> None:
 
 
 @contextmanager
-def written_whole(path: str) -> Iterator[str]:
-    """Give the partial name to write to; rename it to `path` on success, remove it otherwise."""
-    remove_partial(path)
+def written_whole(path: str, resumable: bool = False) -> Iterator[str]:
+    """Give the partial name to write to; rename it to `path` on success, remove it otherwise.
+
+    A resumable file is neither removed on failure nor at the start.
+    """
+    if not resumable:
+        remove_partial(path)
     try:
         yield partial_path(path)
         os.replace(partial_path(path), path)
         _remove_sidecars(path)
     finally:
-        remove_partial(path)
+        if not resumable:
+            remove_partial(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.training import Training
 from scdm_qgis.core.whole_file import checkpoint_path, written_whole
+from scdm_qgis.engine.fingerprint import as_json, first_change
 
 SECONDS_BETWEEN = 30.0
 """How much work an interruption may cost at most, apart from a long iteration's."""
@@ -31,7 +32,7 @@ class Checkpoint:
 
     def __init__(self, output: str, fingerprint: Mapping[str, Any]) -> None:
         self.path = checkpoint_path(output)
-        self._fingerprint = json.loads(json.dumps(fingerprint))
+        self._fingerprint = as_json(fingerprint)
         self._saved = time.monotonic()
 
     def restore(self, training: Training) -> bool:
@@ -46,17 +47,13 @@ class Checkpoint:
         try:
             with safe_open(self.path, "pt") as file:
                 values = json.loads(file.metadata()[_KEY])
-            changed = self._first_change(values["fingerprint"])
+            changed = first_change(values["fingerprint"], self._fingerprint)
             if changed is not None:
                 raise UserError(f"The training cannot be taken up: {changed} is not what it was.", remedy)
             training.restore(load_file(self.path), values["training"])
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
             raise UserError(f"The checkpoint '{self.path}' is damaged.", remedy) from error
         return True
-
-    def _first_change(self, before: Mapping[str, Any]) -> Optional[str]:
-        names = [*self._fingerprint, *(name for name in before if name not in self._fingerprint)]
-        return next((name for name in names if before.get(name) != self._fingerprint.get(name)), None)
 
     def save_when_due(self, training: Training) -> None:
         """Write the checkpoint where the last is old enough."""

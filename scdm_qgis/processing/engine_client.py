@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from qgis.core import Qgis, QgsMessageLog, QgsProcessingFeedback, QgsProcessingUtils
 
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.core.whole_file import checkpoint_path, remove_partial
+from scdm_qgis.core.whole_file import checkpoint_path, journal_path, partial_path, remove_partial
 from scdm_qgis.engine.events import parse_event
 from scdm_qgis.engine.jobs import Job
 from scdm_qgis.processing.child_process import ChildProcess, working_folder
@@ -28,7 +28,8 @@ def run_job(python: str, job: Job, feedback: QgsProcessingFeedback) -> Dict[str,
     """Run one job on the engine and return its results, keyed as the algorithm's outputs.
 
     Raises:
-        UserError: the job failed, the engine died, or the user cancelled. Nothing half-written is left.
+        UserError: the job failed, the engine died, or the user cancelled. Nothing half-written is left but
+            what RESUME can go on with.
     """
     with working_folder() as folder:
         job_file = os.path.join(folder, "job.json")
@@ -37,10 +38,8 @@ def run_job(python: str, job: Job, feedback: QgsProcessingFeedback) -> Dict[str,
         try:
             return run_engine(python, ["-m", "scdm_qgis.engine", job_file, "--watch-stdin"], folder, feedback)
         except UserError:
-            for path in job.output_paths():
-                with suppress(OSError):  # the error to tell is the job's
-                    remove_partial(path)
-                    _keep_checkpoint(path, feedback)
+            with suppress(OSError):  # the error to tell is the job's
+                _keep_or_remove(job.output_paths(), feedback)
             raise
 
 
@@ -49,15 +48,22 @@ def is_temporary(path: str) -> bool:
     return os.path.abspath(path).startswith(os.path.abspath(QgsProcessingUtils.tempFolder()) + os.sep)
 
 
-def _keep_checkpoint(path: str, feedback: QgsProcessingFeedback) -> None:
-    """Say that an unfinished training can be taken up again, or remove it where its output was temporary."""
-    checkpoint = checkpoint_path(path)
-    if not os.path.exists(checkpoint):
-        return
-    if is_temporary(path):
-        os.remove(checkpoint)
+def _keep_or_remove(outputs: Sequence[str], feedback: QgsProcessingFeedback) -> None:
+    """Say that unfinished work can be taken up again; remove what cannot be, or is not worth it."""
+    checkpoints, journals = ([name(path) for path in outputs] for name in (checkpoint_path, journal_path))
+    for record in checkpoints + journals:
+        remove_partial(record)
+        if os.path.exists(record) and is_temporary(record):
+            os.remove(record)
+    kept = [record for record in checkpoints + journals if os.path.exists(record)]
+    if any(map(os.path.exists, journals)):
+        kept += [partial_path(path) for path in outputs if os.path.exists(partial_path(path))]
     else:
-        feedback.pushInfo(f"The training so far is kept in '{checkpoint}': run again with RESUME to go on from there.")
+        for path in outputs:
+            remove_partial(path)
+    if kept:
+        names = ", ".join(f"'{path}'" for path in kept)
+        feedback.pushInfo(f"The work so far is kept in {names}: run again with RESUME to go on from there.")
 
 
 def run_engine(python: str, arguments: Sequence[str], folder: str, feedback: QgsProcessingFeedback) -> Dict[str, Any]:

@@ -10,6 +10,7 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingFeedback,
     QgsProcessingOutputNumber,
+    QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
     QgsProcessingParameterExtent,
     QgsProcessingParameterFile,
@@ -20,9 +21,11 @@ from qgis.core import (
 )
 
 from scdm_qgis.core.cascade_header import SAMPLERS, TRUNCATION_TARGETS, TRUNCATION_THRESHOLDS, read_header
+from scdm_qgis.core.errors import UserError
 from scdm_qgis.engine.job_values import per_stage
 from scdm_qgis.engine.jobs import RgbToHyperspectral
 from scdm_qgis.processing.device import DEVICE_HELP, PRECISION_HELP, device_parameter, precision_parameter
+from scdm_qgis.processing.engine_client import is_temporary
 from scdm_qgis.processing.groups import RECONSTRUCTION
 from scdm_qgis.processing.job_algorithm import JobAlgorithm
 from scdm_qgis.processing.parameter_values import Parameters, plain_value
@@ -156,6 +159,12 @@ class RgbToHyperspectralAlgorithm(JobAlgorithm):
         )
         self.add(device_parameter(), DEVICE_HELP, advanced=True)
         self.add(precision_parameter(), PRECISION_HELP, advanced=True)
+        self.add(
+            QgsProcessingParameterBoolean("RESUME", "Resume", False),
+            "Go on from where an interrupted run with the same output stood. The result is that of a run without "
+            "interruption.",
+            advanced=True,
+        )
 
     def extra_values(self, parameters: Parameters, context: QgsProcessingContext) -> Dict[str, Any]:
         """Return EXTENT in the input's coordinate system, in pixels where its file has none."""
@@ -172,7 +181,11 @@ class RgbToHyperspectralAlgorithm(JobAlgorithm):
         return {"extent": [min(x), min(y), max(x), max(y)]}
 
     def check_inputs(self, job: RgbToHyperspectral) -> None:
-        """Check the model file, and that the raster has the bands the model needs."""
+        """Check the model file, that the raster has the bands the model needs, and what is resumed."""
+        if job.resume and is_temporary(job.output):
+            raise UserError(
+                "A run whose OUTPUT is temporary cannot be taken up again.", "Give OUTPUT the name it had before."
+            )
         header = read_header(job.model)
         header.check_complete()
         per_stage("GUIDANCE", job.guidance, len(header.stages))

@@ -77,6 +77,7 @@ class Cube:
         transform: pixel to world; the identity where the raster has no georeference.
         has_place: whether it has both a coordinate reference system and a geotransform.
         spectrum: wavelengths, widths and bad-band flags of the data bands.
+        files: the files it consists of, those a mosaic refers to included.
     """
 
     def __init__(self, path: str, dataset: Any) -> None:
@@ -115,6 +116,7 @@ class Cube:
         self.transform: Affine = dataset.transform
         self.has_place = dataset.crs is not None and dataset.transform != Affine.identity()
         self.spectrum = _read_data_spectrum(dataset, self._data)
+        self.files: List[str] = dataset.files
 
     def __enter__(self) -> Cube:
         return self

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Type
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Type
 
 import numpy as np
 from affine import Affine
@@ -91,10 +92,26 @@ class _Block:
     missing: int
 
 
+@dataclass(frozen=True)
+class WholeRows:
+    """The first rows of a file that are on the disk for good, and the values in them that were clipped."""
+
+    rows: int = 0
+    clipped: int = 0
+
+
 class CubeWriter:
     """A GeoTIFF being written, as a context manager.
 
-    The file stands under its final name only after a clean exit; after any exception nothing is left.
+    The file stands under its final name only after a clean exit. After any exception nothing is left of one
+    that is not resumable; of one that is, the unfinished file stays under its partial name, and another writer
+    can go on with it from its last checkpoint.
+
+    Args:
+        path: the final name.
+        output_format: what the file is to be.
+        resumable: whether an unfinished file stays.
+        done: what of an unfinished file is to be kept; the rows below are still to be written.
 
     Attributes:
         clipped: values so far that lay outside the data type and were clipped to it.
@@ -103,21 +120,37 @@ class CubeWriter:
         UserError: on entering, writing or leaving: the file cannot be written, or the disk is full.
     """
 
-    def __init__(self, path: str, output_format: OutputFormat) -> None:
-        self.clipped = 0
+    def __init__(
+        self, path: str, output_format: OutputFormat, resumable: bool = False, done: WholeRows | None = None
+    ) -> None:
         self._path = path
         self._format = output_format
-        self._missing = output_format.height * output_format.width
+        self._resumable = resumable
+        self._done = done or WholeRows()
+        height, width = output_format.height, output_format.width
+        rows_of_blocks = -(-height // BLOCK)
+        # By row of blocks: pixels still to come, and values clipped.
+        self._missing = [width * min(BLOCK, height - i * BLOCK) for i in range(rows_of_blocks)]
+        self._clipped = [0] * rows_of_blocks
+        for i in range(-(-self._done.rows // BLOCK)):
+            self._missing[i] = 0
+        self._clipped[0] = self._done.clipped
         # Blocks wait here until they are whole: a compressed block that is written twice wastes its first
         # place in the file.
         self._blocks: Dict[Tuple[int, int], _Block] = {}
+        self._unchecked: List[Tuple[int, int]] = []
+
+    @property
+    def clipped(self) -> int:
+        return sum(self._clipped)
 
     def __enter__(self) -> CubeWriter:
         with _write_errors_named(self._path), ExitStack() as stack:
-            self._partial = stack.enter_context(written_whole(self._path))
-            self._dataset = self._create()
+            self._partial = stack.enter_context(written_whole(self._path, self._resumable))
+            if not self._done.rows:
+                self._create()
+            self._dataset = open_dataset(self._partial, "r+")
             stack.push(self._close)
-            self._tag()
             self._stack = stack.pop_all()
         return self
 
@@ -148,11 +181,26 @@ class CubeWriter:
                 rows, block_rows = _common(row, height, block_row)
                 columns, block_columns = _common(column, width, block_column)
                 stored = block.values[:, block_rows, block_columns]
-                self._store(values[:, rows, columns], valid[rows, columns], stored)
+                self._clipped[block_row] += self._store(values[:, rows, columns], valid[rows, columns], stored)
                 block.missing -= stored[0].size
-                self._missing -= stored[0].size
+                self._missing[block_row] -= stored[0].size
                 if block.missing == 0:
                     self._write_block(block_row, block_column)
+
+    def checkpoint(self) -> WholeRows:
+        """Put everything written on the disk, whatever happens next, and return which rows are whole there.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        with _write_errors_named(self._path):
+            self._dataset.close()
+            self._check_blocks()
+            with open(self._partial, "rb+") as file:
+                os.fsync(file.fileno())
+            self._dataset = open_dataset(self._partial, "r+")
+        whole = next((i for i, missing in enumerate(self._missing) if missing), len(self._missing))
+        return WholeRows(min(whole * BLOCK, self._format.height), sum(self._clipped[:whole]))
 
     def _block(self, block_row: int, block_column: int) -> _Block:
         if (block_row, block_column) not in self._blocks:
@@ -162,8 +210,8 @@ class CubeWriter:
             self._blocks[block_row, block_column] = _Block(values, height * width)
         return self._blocks[block_row, block_column]
 
-    def _store(self, values: NDArray[Any], valid: NDArray[np.bool_], stored: NDArray[Any]) -> None:
-        """Convert values (band, row, column) to the file's type."""
+    def _store(self, values: NDArray[Any], valid: NDArray[np.bool_], stored: NDArray[Any]) -> int:
+        """Convert values (band, row, column) to the file's type; return how many were clipped."""
         exact = values.astype(np.float64)
         if (np.isnan(exact) & valid).any():
             raise UserError(
@@ -175,21 +223,27 @@ class CubeWriter:
         else:
             low, high = float(np.iinfo(stored.dtype).min), float(np.iinfo(stored.dtype).max)
             exact = np.rint(exact)
-        self.clipped += int(np.count_nonzero(valid & ((exact < low) | (exact > high))))
         nodata = self._format.nodata
         stored[...] = np.where(valid, np.clip(exact, low, high), nodata)
         if not np.isnan(nodata):
             stored[valid & is_nodata(stored, nodata)] = _beside(nodata, stored.dtype)
+        return int(np.count_nonzero(valid & ((exact < low) | (exact > high))))
 
     def _write_block(self, block_row: int, block_column: int) -> None:
         values = self._blocks.pop((block_row, block_column)).values
         window = Window(block_column * BLOCK, block_row * BLOCK, values.shape[2], values.shape[1])
         with _write_errors_named(self._path), gdal_environment():
             self._dataset.write(values, window=window)
+        self._unchecked.append((block_row, block_column))
 
-    def _create(self) -> Any:
+    def _create(self) -> None:
+        """Make the file with its tags and without pixels.
+
+        Closed at once: a file that is opened anew has its directory on the disk, and is not filled with
+        nodata each time it is closed. Tags that come after the first pixel make GDAL write the directory twice.
+        """
         form = self._format
-        return open_dataset(
+        with open_dataset(
             self._partial,
             "w",
             driver="GTiff",
@@ -209,17 +263,18 @@ class CubeWriter:
             bigtiff="if_safer",
             # Three or four bands of bytes would otherwise become red, green, blue and alpha.
             photometric="rgb" if form.rgb else "minisblack",
-        )
+            sparse_ok=True,
+        ) as dataset:
+            self._tag(dataset)
 
-    def _tag(self) -> None:
-        """Tag before the first pixel: tags that come later make GDAL write the directory twice."""
+    def _tag(self, dataset: Any) -> None:
         tags = spectral_tags(self._format.wavelengths_nm, self._format.fwhm_nm)
         for domain, values in {"": dict(self._format.tags), **tags.dataset}.items():
-            self._dataset.update_tags(ns=domain or None, **values)
+            dataset.update_tags(ns=domain or None, **values)
         for number, (domains, description) in enumerate(zip(tags.bands, tags.descriptions), start=1):
             for domain, values in domains.items():
-                self._dataset.update_tags(number, ns=domain or None, **values)
-            self._dataset.set_band_description(number, description)
+                dataset.update_tags(number, ns=domain or None, **values)
+            dataset.set_band_description(number, description)
 
     def _close(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
@@ -230,14 +285,22 @@ class CubeWriter:
             return
         with gdal_environment():
             self._dataset.close()
-        if self._missing:
-            raise ValueError(f"{self._missing} of {self._format.height * self._format.width} pixels were not written")
-        self._check_readable()
+        if any(self._missing):
+            total = self._format.height * self._format.width
+            raise ValueError(f"{sum(self._missing)} of {total} pixels were not written")
+        self._check_blocks()
 
-    def _check_readable(self) -> None:
-        """Read the last pixel back: closing a file on a full disk raises nothing."""
-        with open_dataset(self._partial) as written, gdal_environment():
-            written.read(1, window=Window(self._format.width - 1, self._format.height - 1, 1, 1))
+    def _check_blocks(self) -> None:
+        """Check that the blocks written since the last time lie in the file: closing on a full disk raises nothing."""
+        size = os.path.getsize(self._partial)
+        with open_dataset(self._partial) as written:
+            for row, column in self._unchecked:
+                place = [
+                    written.get_tag_item(f"BLOCK_{of}_{column}_{row}", "TIFF", bidx=1) for of in ("OFFSET", "SIZE")
+                ]
+                if None in place or sum(map(int, place)) > size:
+                    raise OSError("the file is shorter than what was written")
+        self._unchecked.clear()
 
 
 def _common(first: int, count: int, block: int) -> Tuple[slice, slice]:

@@ -1,0 +1,39 @@
+"""What computes tiles, be it this machine or a cluster."""
+
+from __future__ import annotations
+
+from typing import Iterator, Optional, Protocol, Tuple
+
+from scdm_qgis.engine.progress import Progress
+from scdm_qgis.engine.tile_batches import TileBatch
+from scdm_qgis.engine.tile_reconstructor import Sampling, TileSpectra
+
+
+class Computing(Protocol):
+    """Turns batches of tiles into spectra.
+
+    Attributes:
+        device_type: `cpu`, `cuda` or `mps`.
+        batch_size: tiles computed at once; it becomes smaller where that was too many for the memory.
+    """
+
+    device_type: str
+    batch_size: int
+
+    def choose_bfloat16(self, precision: str) -> bool:
+        """Return whether the networks are to compute in bfloat16."""
+
+    def automatic_batch_size(self, sampling: Sampling) -> int:
+        """Return how many tiles are best computed at once."""
+
+    def spectra(
+        self, batches: Iterator[TileBatch], sampling: Sampling, threads: int, progress: Progress
+    ) -> Iterator[Tuple[TileBatch, Optional[TileSpectra]]]:
+        """Yield every batch, in order, with what is made of it; None where none of its tiles has a valid pixel.
+
+        Args:
+            batches: asked for as late as the computing allows.
+            sampling: what is drawn.
+            threads: threads of the processor a batch is computed by.
+            progress: told of the sampling steps.
+        """

@@ -1,0 +1,173 @@
+"""The rasters a reconstruction writes in one pass: the result, the stage before it, and the uncertainty."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Dict, List, Optional, Tuple, Type
+
+import numpy as np
+
+from scdm_qgis.core.cascade_header import CascadeHeader, StageHeader
+from scdm_qgis.core.whole_file import partial_path
+from scdm_qgis.engine.jobs import RgbToHyperspectral
+from scdm_qgis.engine.tile_batches import TileBatch
+from scdm_qgis.engine.tile_reconstructor import TileSpectra
+from scdm_qgis.engine.tiling import Tiling
+from scdm_qgis.raster.cube import Cube
+from scdm_qgis.raster.cube_writer import CubeWriter, OutputFormat, WholeRows, choose_nodata
+from scdm_qgis.raster.stream import TileBlender
+from scdm_qgis.raster.tiles import Window
+
+
+@dataclass(frozen=True)
+class Product:
+    """One raster that is asked for.
+
+    Args:
+        path: its final name.
+        stage_number: 0-based, of the stage whose bands it holds.
+        uncertain: whether it holds their standard deviation instead of their values.
+        dtype: its data type.
+        nodata: its value of invalid pixels.
+    """
+
+    path: str
+    stage_number: int
+    uncertain: bool
+    dtype: str
+    nodata: float
+
+
+def wanted_products(job: RgbToHyperspectral, header: CascadeHeader) -> List[Product]:
+    """Return the rasters a job asks for, the result first."""
+    policy = header.nodata_policy
+    nodata = choose_nodata(policy.dtype, policy.nodata)
+    last = len(header.stages) - 1
+    products = [Product(job.output, last, False, policy.dtype, nodata)]
+    if job.coarse_output is not None:
+        products.append(Product(job.coarse_output, last - 1, False, policy.dtype, nodata))
+    if job.uncertainty is not None:
+        products.append(Product(job.uncertainty, last, True, "float32", math.nan))
+    return products
+
+
+class OutputRasters:
+    """The rasters being written, as a context manager; unfinished ones stay after an exception.
+
+    Args:
+        products: what is written.
+        header: of the model.
+        cube: the input, which nothing else reads from while this writes.
+        tiling: which bands and pixels of the input.
+        tags: of every raster.
+        rows: first rows that an interrupted run has left whole.
+        clipped: values it clipped in them, for each raster.
+    """
+
+    def __init__(
+        self,
+        products: List[Product],
+        header: CascadeHeader,
+        cube: Cube,
+        tiling: Tiling,
+        tags: Dict[str, str],
+        rows: int,
+        clipped: List[int],
+    ) -> None:
+        self._products = products
+        self._stages = [header.stages[product.stage_number] for product in products]
+        self._cube = cube
+        self._tiling = tiling
+        self._tags = tags
+        self._rows = rows
+        self._clipped = clipped
+
+    def __enter__(self) -> OutputRasters:
+        top, left, height, width = self._tiling.window
+        self._writers: List[CubeWriter] = []
+        self._blenders: List[TileBlender] = []
+        with ExitStack() as stack:
+            for product, stage, clipped in zip(self._products, self._stages, self._clipped):
+                if self._rows == height and not os.path.exists(partial_path(product.path)):
+                    continue  # the run died after it gave this raster its final name
+                form = _output_format(self._cube, self._tiling.window, stage, product, self._tags)
+                writer = CubeWriter(product.path, form, resumable=True, done=WholeRows(self._rows, clipped))
+                self._writers.append(stack.enter_context(writer))
+            self._stack = stack.pop_all()
+        if self._rows < height:
+            rest = (top + self._rows, left, height - self._rows, width)
+            self._blenders = [
+                TileBlender(self._tiling.lattice, rest, len(stage.bands), self._masked(stage, product, writer))
+                for product, stage, writer in zip(self._products, self._stages, self._writers)
+            ]
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def clipped(self) -> int:
+        """Values clipped so far, in all rasters."""
+        return sum(writer.clipped for writer in self._writers)
+
+    @property
+    def band_count(self) -> int:
+        """Bands of all rasters together."""
+        return sum(len(stage.bands) for stage in self._stages)
+
+    def take(self, batch: TileBatch, spectra: Optional[TileSpectra]) -> None:
+        """Write what a batch finishes; `spectra` is None where none of its tiles has a valid pixel."""
+        for product, blender in zip(self._products, self._blenders):
+            if spectra is not None:
+                values = spectra.deviation if product.uncertain else spectra.means[product.stage_number]
+                for tile, tile_values in zip(spectra.tiles, values):
+                    blender.add(tile, tile_values)
+            if batch.ends_row:
+                blender.end_tile_row(batch.tiles[0].lattice_row)
+
+    def checkpoint(self) -> Tuple[int, List[int]]:
+        """Put what is written on the disk; return how many rows are whole, and the values clipped in each raster."""
+        done = [writer.checkpoint() for writer in self._writers]
+        return min(part.rows for part in done), [part.clipped for part in done]
+
+    def _masked(self, stage: StageHeader, product: Product, writer: CubeWriter) -> Any:
+        """Return a function that writes pieces with the mask of the input's RGB bands.
+
+        Bands that an anchored model both sees and predicts are the input's own, exactly; nothing about them
+        is uncertain.
+        """
+        top, left = self._tiling.window[:2]
+        known = enumerate(stage.condition.rgb_bands) if stage.prediction == "residual" else ()
+        copied = [(colour, stage.bands.index(band)) for colour, band in known if band in stage.bands]
+
+        def write(row: int, column: int, values: np.ndarray) -> None:
+            rgb, valid = self._cube.read(self._tiling.rgb_bands, row, column, *values.shape[1:])
+            for colour, index in copied:
+                values[index] = 0 if product.uncertain else np.where(valid, rgb[colour], 0)
+            writer.write(row - top, column - left, values, valid)
+
+        return write
+
+
+def _output_format(
+    cube: Cube, window: Window, stage: StageHeader, product: Product, tags: Dict[str, str]
+) -> OutputFormat:
+    row, column, height, width = window
+    return OutputFormat(
+        height=height,
+        width=width,
+        dtype=product.dtype,
+        nodata=product.nodata,
+        crs=cube.crs,
+        transform=cube.transform * cube.transform.translation(column, row),
+        wavelengths_nm=stage.wavelengths_nm,
+        fwhm_nm=stage.fwhm_nm,
+        band_count=len(stage.bands),
+        tags=tags,
+    )

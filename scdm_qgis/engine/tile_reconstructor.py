@@ -1,0 +1,130 @@
+"""Spectra from RGB tiles, batch by batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Callable, List, Optional, Tuple
+
+import numpy as np
+import torch
+
+from scdm_qgis.core.cascade import Cascade
+from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.reconstruction import SamplingSettings, reconstruct
+from scdm_qgis.engine.tile_batches import TilePixels
+from scdm_qgis.raster.tiles import Tile
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What is drawn.
+
+    Args:
+        settings: one a stage.
+        draws: draws of each tile.
+        seed: of the noise.
+        bfloat16: whether the networks compute in bfloat16.
+    """
+
+    settings: Tuple[SamplingSettings, ...]
+    draws: int
+    seed: int
+    bfloat16: bool
+
+    @property
+    def steps(self) -> int:
+        """Sampling steps a tile takes, over all stages and draws."""
+        return self.draws * sum(settings.steps for settings in self.settings)
+
+
+@dataclass(frozen=True)
+class TileSpectra:
+    """What is made of a batch, in data units.
+
+    Args:
+        tiles: those that were computed.
+        means: the mean over draws of every stage's bands (tile, band, row, column).
+        deviation: the standard deviation of the last stage's over draws, in the same form.
+    """
+
+    tiles: Tuple[Tile, ...]
+    means: List[np.ndarray]
+    deviation: np.ndarray
+
+
+class TileReconstructor:
+    """Turn RGB tiles into spectra.
+
+    Attributes:
+        margin: pixels around a tile that its reconstruction depends on.
+        largest_batch: the most tiles the device's memory has room for, once that is known.
+    """
+
+    def __init__(self, cascade: Cascade, sampling: Sampling) -> None:
+        self.margin = cascade.context_radius
+        self.largest_batch: Optional[int] = None
+        self._cascade = cascade
+        self._sampling = sampling
+        self._device = cascade.stages[0].device
+
+    def __call__(self, pixels: TilePixels, after_step: Callable[[], None] = lambda: None) -> TileSpectra:
+        """Reconstruct the tiles of a batch; in two halves where the device's memory is too small for all.
+
+        Raises:
+            UserError: the device's memory is too small for one tile.
+        """
+        count = len(pixels.tiles)
+        if self.largest_batch is None or count <= self.largest_batch:
+            try:
+                means, deviation = self._draw_all(pixels, after_step)
+                return TileSpectra(pixels.tiles, means, deviation)
+            except torch.OutOfMemoryError as error:
+                if count == 1:
+                    raise UserError(
+                        "The GPU's memory is too small even for one tile.", "Lower TILE_SIZE, or set DEVICE to cpu."
+                    ) from error
+                self.largest_batch = math.ceil(count / 2)
+            torch.cuda.empty_cache()
+        half = math.ceil(count / 2)
+        parts = [
+            self(TilePixels(pixels.tiles[part], pixels.rgb[part], pixels.valid[part]), after_step)
+            for part in (slice(half), slice(half, None))
+        ]
+        return TileSpectra(
+            pixels.tiles,
+            [np.concatenate(pair) for pair in zip(*(part.means for part in parts))],
+            np.concatenate([part.deviation for part in parts]),
+        )
+
+    def _draw_all(self, pixels: TilePixels, after_step: Callable[[], None]) -> Tuple[List[np.ndarray], np.ndarray]:
+        normalisation = self._cascade.header.normalisation
+        rgb = (pixels.rgb - np.float32(normalisation.offset)) / np.float32(normalisation.scale)
+        tiles = torch.from_numpy(rgb).to(self._device)
+        counting = torch.from_numpy(pixels.valid[:, None].astype(np.float32)).to(self._device)
+        means: List[torch.Tensor] = []
+        squares = torch.zeros(())
+        for draw in range(self._sampling.draws):
+            outputs = reconstruct(
+                self._cascade,
+                tiles,
+                counting,
+                self._sampling.settings,
+                self._sampling.seed,
+                draw,
+                [(tile.row, tile.column) for tile in pixels.tiles],
+                self._sampling.bfloat16,
+                after_step,
+            )
+            if draw == 0:
+                means, squares = outputs, torch.zeros_like(outputs[-1])
+                continue
+            # Welford 1962: mean and sum of squared deviations without keeping the draws.
+            difference = outputs[-1] - means[-1]
+            means = [mean + (output - mean) / (draw + 1) for mean, output in zip(means, outputs)]
+            squares += difference * (outputs[-1] - means[-1])
+        deviation = (squares / max(1, self._sampling.draws - 1)).sqrt() * normalisation.scale
+        return (
+            [(mean * normalisation.scale + normalisation.offset).cpu().numpy() for mean in means],
+            deviation.cpu().numpy(),
+        )
