@@ -116,6 +116,8 @@ def _load(job: Job, events: EventWriter) -> Callable[[Any, EventWriter], Dict[st
     needed = ["rasterio", "numpy", "scipy"]
     needed += ["torch", "safetensors"] if job.name in NEED_TORCH else []
     needed += ["matplotlib", "jinja2"] if job.name in DRAW_REPORTS else []
+    cluster = getattr(job, "cluster", None)
+    needed += ["distributed"] if cluster else []
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(
@@ -128,8 +130,8 @@ def _load(job: Job, events: EventWriter) -> Callable[[Any, EventWriter], Dict[st
 
         from scdm_qgis.engine.device import choose_device
 
-        device = choose_device(getattr(job, "device", "cpu"))
-        events.hello(platform.python_version(), torch.__version__, str(device))
+        device = cluster or str(choose_device(getattr(job, "device", "cpu")))
+        events.hello(platform.python_version(), torch.__version__, device)
     else:
         events.hello(platform.python_version(), None, None)
     return module.run

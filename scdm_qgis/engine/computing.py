@@ -14,10 +14,12 @@ class Computing(Protocol):
 
     Attributes:
         device_type: `cpu`, `cuda` or `mps`.
+        threads: threads of the processor it has.
         batch_size: tiles computed at once; it becomes smaller where that was too many for the memory.
     """
 
     device_type: str
+    threads: int
     batch_size: int
 
     def choose_bfloat16(self, precision: str) -> bool:

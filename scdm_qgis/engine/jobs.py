@@ -264,6 +264,7 @@ class RgbToHyperspectral(Job):
     batch_size: int = 0
     device: str = "auto"
     precision: str = "auto"
+    cluster: Optional[str] = None
     resume: bool = False
     coarse_output: Optional[str] = None
     uncertainty: Optional[str] = None
@@ -292,6 +293,7 @@ class RgbToHyperspectral(Job):
         check_number("BATCH_SIZE", self.batch_size, whole=True, low=0, high=4096)
         check_device(self.device)
         check_choice("PRECISION", self.precision, PRECISIONS)
+        check_text("CLUSTER", self.cluster)
         check_flag("RESUME", self.resume)
         if self.uncertainty is not None and self.samples < 2:
             raise UserError(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, ContextManager, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
@@ -42,12 +42,12 @@ def run(job: RgbToHyperspectral, events: EventWriter) -> Dict[str, Any]:
     header.check_complete()
     if job.coarse_output is not None and len(header.stages) < 2:
         raise UserError("The model has one stage, so there is no coarser one to write.", "Leave COARSE_OUTPUT empty.")
-    with open_cube(job.input) as cube:
+    with open_cube(job.input) as cube, ExitStack() as stack:
         tiling = choose_tiling(job, cube, header)
         settings = _settings(job, header)
         check_any_valid(cube, tiling)
         warn_of_unlike_input(cube, tiling.rgb_bands, tiling.window, header, events)
-        computing = ThisMachine(cascade, choose_device(job.device), cube, tiling, events)
+        computing = stack.enter_context(_computing(job, cascade, cube, tiling, events))
         count = _reconstruct_raster(job, header, cube, tiling, settings, computing, events)
     return {
         "OUTPUT": job.output,
@@ -56,6 +56,16 @@ def run(job: RgbToHyperspectral, events: EventWriter) -> Dict[str, Any]:
         "SECONDS": round(time.monotonic() - started, 3),
         "TILES": count,
     }
+
+
+def _computing(
+    job: RgbToHyperspectral, cascade: Cascade, cube: Cube, tiling: Tiling, events: EventWriter
+) -> ContextManager[Computing]:
+    if job.cluster is None:
+        return nullcontext(ThisMachine(cascade, choose_device(job.device), cube, tiling, events))
+    from scdm_qgis.engine.cluster import Cluster  # needs a package that only a cluster's users have
+
+    return Cluster(job, cascade, cube, tiling, events)
 
 
 def _settings(job: RgbToHyperspectral, header: CascadeHeader) -> List[SamplingSettings]:
@@ -130,7 +140,7 @@ def _nothing_done(
     bfloat16 = computing.choose_bfloat16(job.precision)
     sampling = Sampling(tuple(settings), 1, job.seed, bfloat16)
     batch_size = job.batch_size or computing.automatic_batch_size(sampling)
-    return Done(0, [0] * products, batch_size, torch.get_num_threads(), bfloat16)
+    return Done(0, [0] * products, batch_size, computing.threads, bfloat16)
 
 
 def _write_all(

@@ -34,6 +34,7 @@ class ThisMachine:
 
     def __init__(self, cascade: Cascade, device: torch.device, cube: Cube, tiling: Tiling, events: EventWriter) -> None:
         self.device_type = device.type
+        self.threads = torch.get_num_threads()
         self.batch_size = 1
         self._cascade = cascade.to(device)
         self._device = device

@@ -160,6 +160,12 @@ class RgbToHyperspectralAlgorithm(JobAlgorithm):
         self.add(device_parameter(), DEVICE_HELP, advanced=True)
         self.add(precision_parameter(), PRECISION_HELP, advanced=True)
         self.add(
+            QgsProcessingParameterString("CLUSTER", "Cluster", optional=True),
+            "Address of a running Dask scheduler whose workers are to compute, such as tcp://192.168.1.5:8786; empty "
+            "for this machine. The workers need this plugin and its packages.",
+            advanced=True,
+        )
+        self.add(
             QgsProcessingParameterBoolean("RESUME", "Resume", False),
             "Go on from where an interrupted run with the same output stood. The result is that of a run without "
             "interruption.",

@@ -1,0 +1,114 @@
+"""What a worker of a Dask cluster does: it holds the model once and computes batches of tiles."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Sequence, Tuple, cast
+
+import torch
+from distributed import get_worker
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from scdm_qgis.core.cascade import Cascade
+from scdm_qgis.core.errors import UserError
+from scdm_qgis.engine.device import choose_bfloat16, choose_device
+from scdm_qgis.engine.fingerprint import as_json, of_raster
+from scdm_qgis.engine.tile_batches import TilePixels, read_tiles
+from scdm_qgis.engine.tile_reconstructor import Sampling, TileReconstructor, TileSpectra
+from scdm_qgis.engine.version import VERSION
+from scdm_qgis.raster.cube import Cube, open_cube
+from scdm_qgis.raster.tiles import Tile
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a worker has: versions, type of device, threads of its processor, and whether it reads the input."""
+
+    versions: Tuple[str, str]
+    device_type: str
+    threads: int
+    bfloat16: bool
+    reads_input: bool
+
+
+def describe(device: str, precision: str, input_path: str, fingerprint: Dict[str, Any]) -> Abilities:
+    """Return what the worker this runs on has; raises UserError where it lacks the device."""
+    chosen = choose_device(device)
+    return Abilities(
+        (VERSION, torch.__version__),
+        chosen.type,
+        torch.get_num_threads(),
+        choose_bfloat16(precision, chosen),
+        _reads(input_path, fingerprint),
+    )
+
+
+def _reads(path: str, fingerprint: Dict[str, Any]) -> bool:
+    try:
+        with open_cube(path) as cube:
+            return as_json(of_raster(cube)) == fingerprint
+    except UserError:
+        return False
+
+
+class TileWorker(WorkerPlugin):
+    """The model on a worker, for as long as one run lasts; workers that join later get it, too.
+
+    Args:
+        name: of this run.
+        model: the bytes of the cascade file.
+        device: as the user gave it.
+        rgb_bands: of the input.
+        input_path: of the input where all workers read it, None where its pixels come with the tasks.
+    """
+
+    def __init__(
+        self, name: str, model: bytes, device: str, rgb_bands: Sequence[int], input_path: Optional[str]
+    ) -> None:
+        self.name = name
+        self._model = model
+        self._device = device
+        self._rgb_bands = rgb_bands
+        self._input_path = input_path
+
+    def setup(self, worker: Any) -> None:
+        """Load the model."""
+        path = os.path.join(worker.local_directory, f"{self.name}.safetensors")
+        with open(path, "wb") as file:
+            file.write(self._model)
+        try:
+            self._cascade = Cascade.load(path).to(choose_device(self._device))
+        finally:
+            os.remove(path)
+        self._cube: Optional[Cube] = open_cube(self._input_path) if self._input_path is not None else None
+        self._reconstructors: Dict[Sampling, TileReconstructor] = {}
+        # Where a worker has several threads, its memory still holds one batch.
+        self._turn = threading.Lock()
+
+    def teardown(self, worker: Any) -> None:
+        """Let go of the input."""
+        if self._cube is not None:
+            self._cube.__exit__(None, None, None)
+
+    def compute(
+        self, sampling: Sampling, threads: int, tiles: Sequence[Tile], pixels: Optional[TilePixels]
+    ) -> Tuple[Optional[TileSpectra], Optional[int]]:
+        """Return what is made of a batch, None where it has no valid pixel; and the largest batch that fits."""
+        with self._turn:
+            torch.set_num_threads(threads)
+            reconstruct = self._reconstructors.setdefault(sampling, TileReconstructor(self._cascade, sampling))
+            if pixels is None:
+                if self._cube is None:
+                    raise ValueError("a worker that does not read the input needs pixels")
+                pixels = read_tiles(self._cube, self._rgb_bands, tiles, reconstruct.margin)
+            return reconstruct(pixels) if pixels.tiles else None, reconstruct.largest_batch
+
+
+def compute(
+    name: str, sampling: Sampling, threads: int, tiles: Sequence[Tile], pixels: Optional[TilePixels]
+) -> Tuple[Optional[TileSpectra], Optional[int]]:
+    """Compute a batch on the worker this runs on."""
+    plugin = cast(TileWorker, get_worker().plugins[name])
+    return plugin.compute(sampling, threads, tiles, pixels)
