@@ -18,6 +18,7 @@ from scdm_qgis.engine.computing import Computing
 from scdm_qgis.engine.device import choose_device
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.fingerprint import of_raster
+from scdm_qgis.engine.footprint import check_footprint, footprint
 from scdm_qgis.engine.job_values import per_stage
 from scdm_qgis.engine.jobs import RgbToHyperspectral
 from scdm_qgis.engine.journal import Done, Journal
@@ -114,6 +115,9 @@ def _reconstruct_raster(
     sampling = Sampling(tuple(settings), max(1, job.samples), job.seed, done.bfloat16)
     computing.batch_size = done.batch_size
     _log_plan(job, header, tiling, sampling, done, events)
+    here = job.cluster is None and computing.device_type == "cpu"
+    needed = footprint(header, tiling, products, done.batch_size, done.rows, here)
+    check_footprint(needed, products, events)
     try:
         with ExitStack() as stack:
             read_again = stack.enter_context(open_cube(job.input))

@@ -1,0 +1,83 @@
+"""How much longer a reconstruction takes than the computing of its tiles alone: what reading and writing add.
+
+A cascade of the preset `tiny` makes 48 bands of an RGB raster. In every round the tiles are first computed from
+memory, with nothing written, and then the whole job is run: opening, reading, blending, compression and writing.
+
+    python -m benchmarks.io [--side 768] [--rounds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import statistics
+import tempfile
+import time
+from typing import List
+
+from scdm_qgis.core.cascade import Cascade
+from scdm_qgis.core.reconstruction import settings_for
+from scdm_qgis.engine import assemble, create_demo_scene, reconstruct, train
+from scdm_qgis.engine.batch_size import PIXELS
+from scdm_qgis.engine.events import EventWriter
+from scdm_qgis.engine.jobs import AssembleCascade, CreateDemoScene, RgbToHyperspectral, TrainCascadeStage
+from scdm_qgis.engine.tile_batches import TilePixels, plan_batches, read_tiles
+from scdm_qgis.engine.tile_reconstructor import Sampling, TileReconstructor
+from scdm_qgis.engine.tiling import choose_tiling
+from scdm_qgis.raster.cube import open_cube
+
+
+def prepare(folder: str, side: int, events: EventWriter) -> RgbToHyperspectral:
+    """Make a scene, its RGB and a cascade that has hardly been trained, which takes as long as any other."""
+    names = ("scene.tif", "train.tif", "rgb.tif", "stage1", "stage2", "model", "out.tif")
+    scene, small, rgb, *stages, model, output = (os.path.join(folder, name) for name in names)
+    create_demo_scene.run(CreateDemoScene(scene, size=side, rgb_output=rgb), events)
+    create_demo_scene.run(CreateDemoScene(small, size=128, seed=1), events)
+    for number, path in enumerate(stages, start=1):
+        train.run(TrainCascadeStage([small], number, path, iterations=1), events)
+    assemble.run(AssembleCascade(stages, model), events)
+    return RgbToHyperspectral(rgb, model, output, precision="float32", device="cpu")
+
+
+def read_all(job: RgbToHyperspectral, cascade: Cascade, sampling: Sampling) -> List[TilePixels]:
+    """Return the batches the job computes."""
+    margin = TileReconstructor(cascade, sampling).margin
+    with open_cube(job.input) as cube:
+        tiling = choose_tiling(job, cube, cascade.header)
+        size = max(1, PIXELS["cpu"] // tiling.lattice.tile_size**2)
+        batches = plan_batches(tiling.lattice, tiling.window, lambda: size)
+        return [read_tiles(cube, tiling.rgb_bands, batch.tiles, margin) for batch in batches]
+
+
+def main() -> None:
+    """Print the times and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--side", type=int, default=768, help="rows and columns of the raster")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    events = EventWriter(io.StringIO())
+    ratios = []
+    with tempfile.TemporaryDirectory() as folder:
+        job = prepare(folder, options.side, events)
+        cascade = Cascade.load(job.model)
+        settings = tuple(settings_for(stage, draw=False) for stage in cascade.header.stages)
+        sampling = Sampling(settings, 1, 0, False)
+        batches = read_all(job, cascade, sampling)
+        print("| round | computing alone, s | whole job, s | ratio |\n|---|---|---|---|")
+        for number in range(1, options.rounds + 1):
+            compute = TileReconstructor(cascade, sampling)
+            started = time.perf_counter()
+            for pixels in batches:
+                compute(pixels)
+            alone = time.perf_counter() - started
+            started = time.perf_counter()
+            reconstruct.run(job, events)
+            whole = time.perf_counter() - started
+            ratios.append(whole / alone)
+            print(f"| {number} | {alone:.2f} | {whole:.2f} | {ratios[-1]:.3f} |", flush=True)
+    print(f"\nMedian ratio {statistics.median(ratios):.3f}; no more than 1.05 is wanted.")
+
+
+if __name__ == "__main__":
+    main()

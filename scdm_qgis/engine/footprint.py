@@ -1,0 +1,104 @@
+"""The memory and the disk space a reconstruction will take, checked and said before it starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from typing import Dict, Sequence
+
+import numpy as np
+import psutil
+
+from scdm_qgis.core.cascade_header import CascadeHeader
+from scdm_qgis.core.errors import UserError
+from scdm_qgis.engine import read_ahead, write_behind
+from scdm_qgis.engine.events import EventWriter
+from scdm_qgis.engine.output_rasters import Product
+from scdm_qgis.engine.tiling import Tiling
+from scdm_qgis.raster.cube import CACHE_BYTES
+from scdm_qgis.raster.cube_writer import BLOCK
+
+FEATURE_MAPS = 16
+"""Maps of the network's first width that exist at once while it computes; measured, rounded up."""
+
+_FLOAT = 4
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a run takes.
+
+    Args:
+        memory: bytes beyond what the process takes already, about.
+        disk: bytes of each output's pixels before compression, in the order of the products.
+    """
+
+    memory: int
+    disk: Sequence[int]
+
+
+def footprint(
+    header: CascadeHeader, tiling: Tiling, products: Sequence[Product], batch_size: int, rows: int, computes_here: bool
+) -> Footprint:
+    """Return what a run takes from a row of the window on.
+
+    Args:
+        header: of the model.
+        tiling: bands, tiles and window.
+        products: the rasters that are written.
+        batch_size: tiles computed at once.
+        rows: first rows that are there already.
+        computes_here: whether the networks compute in this machine's own memory.
+    """
+    lattice, (_, _, height, width) = tiling.lattice, tiling.window
+    pixels_a_batch = batch_size * min(lattice.tile_size, lattice.height) * min(lattice.tile_size, lattice.width)
+    memory = CACHE_BYTES
+    disk = []
+    for product in products:
+        bands, size = len(header.stages[product.stage_number].bands), np.dtype(product.dtype).itemsize
+        # What the tile row above leaves unfinished, and a row of blocks of the file that are not whole yet.
+        memory += (bands + 1) * _FLOAT * (lattice.overlap * width + lattice.tile_size**2)
+        memory += bands * size * min(BLOCK, height) * width
+        disk.append(bands * size * (height - rows) * width)
+    made = sum(len(stage.bands) for stage in header.stages) + len(header.stages[-1].bands)
+    memory += (write_behind.DEPTH + 2) * pixels_a_batch * made * _FLOAT
+    memory += (read_ahead.DEPTH + 1) * pixels_a_batch * 3 * _FLOAT
+    if computes_here:
+        widest = max(stage.network.base_channels for stage in header.stages)
+        memory += FEATURE_MAPS * pixels_a_batch * widest * _FLOAT
+    return Footprint(memory, disk)
+
+
+def check_footprint(needed: Footprint, products: Sequence[Product], events: EventWriter) -> None:
+    """Say what a run takes and what is free, and warn where the disk may become full.
+
+    Raises:
+        UserError: the memory is too small.
+    """
+    free = psutil.virtual_memory().available
+    events.info(f"It takes about {_gigabytes(needed.memory)} of memory; {_gigabytes(free)} are free.")
+    if needed.memory > free:
+        raise UserError(
+            f"About {_gigabytes(needed.memory)} of memory are needed, but only {_gigabytes(free)} are free.",
+            "Lower BATCH_SIZE, TILE_SIZE or OVERLAP, give an EXTENT less wide, or close other programs.",
+        )
+    wanted: Dict[int, int] = {}
+    folders: Dict[int, str] = {}
+    for product, size in zip(products, needed.disk):
+        folder = os.path.dirname(os.path.abspath(product.path))
+        disk = os.stat(folder).st_dev
+        wanted[disk] = wanted.get(disk, 0) + size
+        folders[disk] = folder
+    for disk, size in wanted.items():
+        room = shutil.disk_usage(folders[disk]).free
+        events.info(f"At most {_gigabytes(size)} are written to '{folders[disk]}'; {_gigabytes(room)} are free.")
+        if size > room:
+            events.warning(
+                f"The disk of '{folders[disk]}' may become full: compression saves some, but how much is not known. "
+                "If it does, make space and run again with RESUME."
+            )
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{max(1, size / 1e6):.0f} MB"
