@@ -3,7 +3,8 @@
 An untrained network over a regression of known arithmetic makes 48 bands from RGB, so that rasters of 16
 megapixels take minutes. Every raster is reconstructed by an engine process of its own, whose peak memory the
 system tells. Beyond that of the first shape it should be at most 2 x bands x overlap x further columns x 4 bytes,
-whatever the height.
+whatever the height. Tiles that do not end where blocks of the file do, 64 pixels a side, leave up to one row of
+blocks waiting besides: up to bands x 64 x further columns x bytes a value. Here they do.
 
     python -m benchmarks.memory [--shapes 1024x1024 16384x1024 4096x4096 1024x40000]
 """

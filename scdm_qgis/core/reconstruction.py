@@ -118,9 +118,11 @@ def reconstruct(
     margin = cascade.context_radius
     height, width = (side - 2 * margin for side in rgb.shape[-2:])
     inner = (..., slice(margin, margin + height), slice(margin, margin + width))
+    sigmas = {stage.header.condition.context_sigmas for stage in cascade.stages}
+    contexts = {of: context_maps(rgb, valid, of)[inner] for of in sigmas}
     outputs: List[Tensor] = []
     for stage, chosen in zip(cascade.stages, settings):
-        context = context_maps(rgb, valid, stage.header.condition.context_sigmas)[inner]
+        context = contexts[stage.header.condition.context_sigmas]
         condition = stage.condition(outputs[-1] if outputs else None, rgb[inner], context)
         noise = PlacedNoise(seed, stage.header.index, draw, origins, len(stage.header.bands), height, width, rgb.device)
         outputs.append(sample_stage(stage, condition, chosen, noise, bfloat16, after_step))

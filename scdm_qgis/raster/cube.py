@@ -5,6 +5,7 @@ Band numbers are 1-based and count data bands only: an alpha band is a mask, not
 
 from __future__ import annotations
 
+import os
 import warnings
 from types import TracebackType
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Type
@@ -22,24 +23,22 @@ from scipy.ndimage import distance_transform_edt
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.raster.spectral import Spectrum, read_spectrum
 
-CACHE_BYTES = 128 * 2**20
-"""GDAL's block cache; its own default is a share of the machine's memory."""
+CACHE_BYTES = 48 * 2**20
+"""GDAL's block cache; its own default is a share of the machine's memory.
+
+It holds a row of tiles of a wide raster; a larger one would only fill up with blocks nobody asks for again.
+"""
+
+# Set for the process, before GDAL first asks: `rasterio.Env` sets and resets it for all threads at once.
+os.environ.setdefault("GDAL_CACHEMAX", str(CACHE_BYTES))
 
 _READ_AS = {"int8": "int16", "int64": "float64", "uint64": "float64"}
 """Types read as another: GDAL before 3.7 has no int8, and rasterio writes a wrong nodata for 64-bit integers."""
 
 
-def gdal_environment() -> rasterio.Env:
-    """Return the settings to read and write under.
-
-    Enter it around every access, not only around opening: leaving it gives the cache its old size back.
-    """
-    return rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES)
-
-
 def open_dataset(path: str, mode: str = "r", **profile: Any) -> Any:
     """Open with rasterio; a raster without georeference is no reason to warn."""
-    with gdal_environment(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(path, mode, **profile)
 
@@ -186,10 +185,9 @@ class Cube:
         numbers = [self._data[band - 1] for band in bands]
         masked = [self._masked[band - 1] for band in bands]
         try:
-            with gdal_environment():
-                values = self._read_values(numbers, window)
-                alpha = self._dataset.read(self._alpha, window=window) if self._alpha else None
-                masks = {number: self._dataset.read_masks(number, window=window) for number in set(masked) - {0}}
+            values = self._read_values(numbers, window)
+            alpha = self._dataset.read(self._alpha, window=window) if self._alpha else None
+            masks = {number: self._dataset.read_masks(number, window=window) for number in set(masked) - {0}}
         except RasterioError as error:
             raise UserError(
                 f"'{self.path}' cannot be read to its end ({error.__cause__ or error}).",

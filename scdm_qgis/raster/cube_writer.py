@@ -17,7 +17,7 @@ from rasterio.windows import Window
 
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.whole_file import written_whole
-from scdm_qgis.raster.cube import gdal_environment, is_nodata, nodata_as_stored, open_dataset
+from scdm_qgis.raster.cube import is_nodata, nodata_as_stored, open_dataset
 from scdm_qgis.raster.spectral import spectral_tags
 
 BLOCK = 64
@@ -232,7 +232,7 @@ class CubeWriter:
     def _write_block(self, block_row: int, block_column: int) -> None:
         values = self._blocks.pop((block_row, block_column)).values
         window = Window(block_column * BLOCK, block_row * BLOCK, values.shape[2], values.shape[1])
-        with _write_errors_named(self._path), gdal_environment():
+        with _write_errors_named(self._path):
             self._dataset.write(values, window=window)
         self._unchecked.append((block_row, block_column))
 
@@ -280,11 +280,10 @@ class CubeWriter:
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         if error is not None:
-            with suppress(RasterioError), gdal_environment():  # what stopped the work is what the user must hear
+            with suppress(RasterioError):  # what stopped the work is what the user must hear
                 self._dataset.close()
             return
-        with gdal_environment():
-            self._dataset.close()
+        self._dataset.close()
         if any(self._missing):
             total = self._format.height * self._format.width
             raise ValueError(f"{sum(self._missing)} of {total} pixels were not written")

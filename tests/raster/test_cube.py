@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -13,7 +15,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.raster.cube import CACHE_BYTES, fill_invalid, gdal_environment, is_nodata, open_cube, open_dataset
+from scdm_qgis.raster.cube import CACHE_BYTES, fill_invalid, is_nodata, open_cube, open_dataset
 
 SCENES = {
     "pavia_university_train.tif": (300, 140, 103, "uint16"),
@@ -285,10 +287,21 @@ def test_no_georeference_is_no_warning(make_raster):
             cube.read([1])
 
 
-def test_the_cache_is_small_while_reading_and_writing():
-    with gdal_environment():
-        assert rasterio.env.getenv()["GDAL_CACHEMAX"] == CACHE_BYTES == 134217728
-        assert rasterio.env.get_gdal_config("GDAL_CACHEMAX") == CACHE_BYTES
+def test_the_cache_is_small(make_raster, checkout):
+    """Asked of the GDAL that has read a raster, in a process of its own: it takes its cache's size once."""
+    script = (
+        "import ctypes, sys\n"
+        "from scdm_qgis.raster.cube import open_cube\n"
+        "open_cube(sys.argv[1]).read([1])\n"
+        "library = next(line.split()[-1] for line in open('/proc/self/maps') if 'libgdal' in line)\n"
+        "size = ctypes.CDLL(library).GDALGetCacheMax64\n"
+        "size.restype = ctypes.c_longlong\n"
+        "print(size())\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "GDAL_CACHEMAX"}
+    command = [sys.executable, "-c", script, make_raster(counting())]
+    said = subprocess.run(command, capture_output=True, text=True, cwd=checkout, env=environment, check=True).stdout
+    assert int(said) == CACHE_BYTES == 48 * 2**20
 
 
 def test_what_is_no_raster(tmp_path, make_raster):
