@@ -166,9 +166,9 @@ class RgbToHyperspectralAlgorithm(JobAlgorithm):
             advanced=True,
         )
         self.add(
-            QgsProcessingParameterBoolean("RESUME", "Resume", False),
-            "Go on from where an interrupted run with the same output stood. The result is that of a run without "
-            "interruption.",
+            QgsProcessingParameterBoolean("RESUME", "Resume", False, optional=True),
+            "Go on from where an interrupted run with the same output and settings stood. The result is that of a run "
+            "without interruption.",
             advanced=True,
         )
 

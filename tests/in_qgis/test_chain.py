@@ -196,6 +196,41 @@ def test_cancel_returns_within_a_second_and_leaves_no_file(run: Run, small_model
     assert list(folder.iterdir()) == []
 
 
+def test_a_cancelled_reconstruction_is_taken_up(run: Run, small_models: Files, rasters: Any, tmp_path: Path) -> None:
+    """Cancelled once its journal is there; resumed, it is what a run without interruption gives."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    values = rasters.rgb_of(rasters.smooth(rows=150))
+    rgb = rasters.write(tmp_path / "rgb.tif", values, (640.0, 550.0, 460.0))
+    parameters = {"INPUT": rgb, "MODEL": small_models["cascade"], "SAMPLES": 4, "STEPS": 4, "PRECISION": "float32"}
+    parameters = {**parameters, "TILE_SIZE": 16, "OVERLAP": 4, "BATCH_SIZE": 1}
+    output, journal = folder / "out.tif", folder / "out.journal.json"
+    feedback, cancelled_at = QgsProcessingFeedback(), []
+
+    def cancel_once_rows_are_whole() -> None:
+        for _ in range(6000):
+            if journal.exists() and json.loads(journal.read_text())["done"]["rows"] > 0:
+                break
+            time.sleep(0.01)
+        cancelled_at.append(time.monotonic())
+        feedback.cancel()
+
+    thread = threading.Thread(target=cancel_once_rows_are_whole)
+    thread.start()
+    with pytest.raises(QgsProcessingException, match="cancelled"):
+        run("rgb_to_hyperspectral", {**parameters, "OUTPUT": str(output)}, feedback)
+    thread.join()
+    assert time.monotonic() - cancelled_at[0] < 1.0
+    assert sorted(path.name for path in folder.iterdir()) == ["out.journal.json", "out.part.tif"]
+    assert f"'{journal}', '{folder / 'out.part.tif'}': run again with RESUME" in feedback.textLog()
+
+    run("rgb_to_hyperspectral", {**parameters, "OUTPUT": str(output), "RESUME": True})
+    assert [path.name for path in folder.iterdir()] == ["out.tif"]
+    run("rgb_to_hyperspectral", {**parameters, "OUTPUT": str(tmp_path / "whole.tif")})
+    resumed, whole = (gdal.Open(str(path)).ReadAsArray() for path in (output, tmp_path / "whole.tif"))
+    assert np.array_equal(resumed, whole)
+
+
 def test_check_engine_tells_what_it_runs_on(run: Run) -> None:
     import sys
 

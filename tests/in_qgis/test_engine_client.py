@@ -108,6 +108,33 @@ def test_a_killed_engine_is_explained_and_leaves_nothing(demo: Any, fake_engine:
     assert not partial.exists() and not (tmp_path / "out.tif").exists()
 
 
+def test_what_a_killed_engine_can_go_on_with_is_kept_and_named(
+    demo: Any, fake_engine: FakeEngine, tmp_path: Path
+) -> None:
+    partial, journal, half = (tmp_path / f"out.{name}" for name in ("part.tif", "journal.json", "journal.part.json"))
+    paths = [str(path) for path in (partial, journal, half)]
+    fake_engine(f"for path in {paths}:\n    open(path, 'w').write('x')\nos.kill(os.getpid(), signal.SIGKILL)")
+    feedback = QgsProcessingFeedback()
+    failure(demo, feedback)
+    assert partial.exists() and journal.exists() and not half.exists()
+    log = feedback.textLog()
+    assert str(partial) in log and str(journal) in log and "run again with RESUME" in log
+
+
+def test_of_a_temporary_output_nothing_is_kept(plugin: Any, fake_engine: FakeEngine) -> None:
+    import processing
+
+    fake_engine(
+        "root = os.path.splitext(json.load(open(sys.argv[3]))['output'])[0]\n"
+        "for ending in ('.part.tif', '.journal.json'):\n    open(root + ending, 'w').write('x')\n"
+        "say(event='error', message=root, remedy='')\nsys.exit(1)"
+    )
+    with pytest.raises(QgsProcessingException) as caught:
+        processing.run("scdm:create_demo_scene", {"OUTPUT": "TEMPORARY_OUTPUT"})
+    root = Path(str(caught.value).split()[-1])
+    assert root.parent.is_dir() and not list(root.parent.glob(f"{root.name}.*"))
+
+
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [

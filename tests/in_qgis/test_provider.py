@@ -23,8 +23,8 @@ INTERFACE = {
     "DEVICE PRECISION SEED EARLY_STOP? RESUME OUTPUT REPORT? TENSORBOARD?",
     "assemble_cascade": "STAGE_FILES OUTPUT",
     "rgb_to_hyperspectral": "INPUT MODEL RGB_BANDS? EXTENT? SAMPLER? STEPS? GUIDANCE? TRUNCATION? TRUNCATION_TARGET? "
-    "TRUNCATION_THRESHOLD? SAMPLES SEED TILE_SIZE? OVERLAP? BATCH_SIZE DEVICE PRECISION OUTPUT COARSE_OUTPUT? "
-    "UNCERTAINTY?",
+    "TRUNCATION_THRESHOLD? SAMPLES SEED TILE_SIZE? OVERLAP? BATCH_SIZE DEVICE PRECISION CLUSTER? RESUME? "
+    "OUTPUT COARSE_OUTPUT? UNCERTAINTY?",
     "evaluate_reconstruction": "PREDICTION REFERENCE UNCERTAINTY? PEAK? OUTPUT_JSON? OUTPUT_HTML? SAM_MAP?",
     "import_released_checkpoint": "INPUT CONFIG WEIGHTS OUTPUT",
     "check_engine": "",
@@ -55,7 +55,14 @@ DEFAULTS = {
         "EARLY_STOP": False,
         "RESUME": False,
     },
-    "rgb_to_hyperspectral": {"SAMPLES": 0, "SEED": 0, "BATCH_SIZE": 0, "DEVICE": "auto", "PRECISION": "auto"},
+    "rgb_to_hyperspectral": {
+        "SAMPLES": 0,
+        "SEED": 0,
+        "BATCH_SIZE": 0,
+        "DEVICE": "auto",
+        "PRECISION": "auto",
+        "RESUME": False,
+    },
     "import_released_checkpoint": {"WEIGHTS": "ema"},
 }
 
