@@ -182,8 +182,8 @@ class Runner:
             model = self._train_cascade(folder, stages, seed, prediction)
             trained = time.monotonic() - started
             for samples, scenes in unscored.items():
+                used, count = (_silence_networks(model), 0) if samples == ALONE else (model, samples)
                 for scene, truth in scenes:
-                    used, count = (_silence_networks(model), 0) if samples == ALONE else (model, samples)
                     self._reconstruct(folder, used, scene, truth, count, names[samples], seed, trained)
 
     def _train_cascade(self, folder: str, stages: int, seed: int, prediction: Optional[str]) -> str:

@@ -12,8 +12,11 @@ from scdm_qgis.core.cascade_header import Condition
 from scdm_qgis.core.colour_terms import ColourTerms, place_bands, views_with
 from scdm_qgis.core.light import Light
 
-PIXELS_AT_ONCE = 4096
-"""The regression has hundreds of inputs a pixel: those of more pixels at once fall out of the processor's cache."""
+PIXELS_AT_ONCE_ON_CPU = 4096
+"""The regression has hundreds of inputs a pixel: those of more pixels at once fall out of a processor's cache."""
+
+PIXELS_AT_ONCE = 2**17
+"""On other devices, where their inputs take a few hundred megabytes."""
 
 LARGEST_DOUBT = 10.0
 """No colour's residuals are taken for more than so many times as large, or as small, as the average."""
@@ -98,7 +101,8 @@ class Anchor:
         doubt = self.weight.new_zeros(1, self.weight.shape[1])
         doubt[0, self.weight.shape[1] - self.terms.kernel_count :] = self.doubt[1:]
         weight = torch.cat([self.weight, doubt])
-        rows = max(1, PIXELS_AT_ONCE // (condition.shape[0] * condition.shape[3]))
+        pixels = PIXELS_AT_ONCE_ON_CPU if condition.device.type == "cpu" else PIXELS_AT_ONCE
+        rows = max(1, pixels // (condition.shape[0] * condition.shape[3]))
         parts = condition.split(rows, dim=2)
         products = [(weight @ self.inputs(part).flatten(2)).unflatten(2, part.shape[2:]) for part in parts]
         product, light = torch.cat(products, dim=2), self.light.relative(self.rgb(condition))
@@ -126,7 +130,8 @@ class Anchor:
         """Return how much a squared error of standardised residuals counts (batch, target band, row, column).
 
         It is proportional to the geometric mean of two: all standardised errors alike, which spectral angles
-        reward, and all errors in data units alike, which RMSE rewards. 1 for the average band in average light.
+        reward, and all errors in data units alike, which RMSE rewards. 1 for the average band, in average light,
+        where colour leaves as much open as `doubt` takes for usual.
         """
         return expectation.scale / self.residual_scale.mean()
 

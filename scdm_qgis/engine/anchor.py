@@ -57,7 +57,8 @@ def fit_anchor(header: StageHeader, patches: ScenePatches) -> Tuple[Anchor, np.n
 
     Returns:
         The regression; and what it leaves, standardised like its residuals, of up to `MOST_PLACES` training
-        pixels if their block is left out of the fit (pixel, target band).
+        pixels if their block is left out of the fit (pixel, target band). Where all pixels lie in one block,
+        none is left out.
     """
     bands, rgb_first = len(header.bands), len(header.condition.previous_bands)
     terms = _choose_terms(header, patches)

@@ -73,9 +73,7 @@ def gather_evidence(stage: Stage, batches: Sequence[Batch], seed: int, bfloat16:
         # Places are only names for noise here: every patch gets noise of its own.
         origins = [(number * height, patch * width) for patch in range(len(batch.target))]
 
-        def residual(estimate: torch.Tensor, batch: Batch = batch) -> torch.Tensor:
-            return anchor.expect(batch.condition).to_residual(estimate)
-
+        residual = anchor.expect(batch.condition).to_residual
         drawn = []
         for draw in range(DRAWS):
             noise = PlacedNoise(seed, stage.header.index, draw, origins, bands, height, width, batch.target.device)
