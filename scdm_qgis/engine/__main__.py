@@ -108,6 +108,7 @@ def _read_job(path: str) -> Job:
         raise UserError(f"The job file '{path}' cannot be read ({error.strerror}).", "Check its path.") from error
     except ValueError as error:
         raise UserError(f"The job file '{path}' is not valid JSON.", "Correct it.") from error
+    job = job.with_absolute_paths()
     job.check_paths()
     return job
 
@@ -116,6 +117,7 @@ def _load(job: Job, events: EventWriter) -> Callable[[Any, EventWriter], Dict[st
     needed = ["rasterio", "numpy", "scipy"]
     needed += ["torch", "safetensors"] if job.name in NEED_TORCH else []
     needed += ["matplotlib", "jinja2"] if job.name in DRAW_REPORTS else []
+    needed += ["psutil"] if job.name == "rgb_to_hyperspectral" else []
     cluster = getattr(job, "cluster", None)
     needed += ["distributed"] if cluster else []
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
@@ -130,7 +132,7 @@ def _load(job: Job, events: EventWriter) -> Callable[[Any, EventWriter], Dict[st
 
         from scdm_qgis.engine.device import choose_device
 
-        device = cluster or str(choose_device(getattr(job, "device", "cpu")))
+        device = f"workers of {cluster}" if cluster else str(choose_device(getattr(job, "device", "cpu")))
         events.hello(platform.python_version(), torch.__version__, device)
     else:
         events.hello(platform.python_version(), None, None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 import warnings
 from collections import deque
 from concurrent.futures import CancelledError
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Deque, Dict, Iterator, Optional, Tuple, Type
+from typing import Any, Deque, Dict, FrozenSet, Generator, Iterator, Optional, Tuple, Type
 
 from distributed import Client, Future, TimeoutError
 from distributed.scheduler import KilledWorker
@@ -31,6 +34,22 @@ BATCHES_A_WORKER = 2
 """Batches that are out at once: one is computed while the next is on its way."""
 
 SECONDS_TO_CONNECT = 10
+
+SECONDS_BETWEEN_LOOKS = 1
+"""How often workers that have gone or come are looked for while a result is waited for."""
+
+SECONDS_TO_LEAVE, SECONDS_TO_ASK = 10, 0.2
+"""How long the workers may take to let go of the model, and how long it takes to ask them to."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A batch, what the workers need for it, and what it was given to."""
+
+    batch: TileBatch
+    arguments: Tuple[Any, ...]
+    future: Optional[Future] = None
+    workers: FrozenSet[str] = frozenset()
 
 
 class Cluster:
@@ -57,7 +76,8 @@ class Cluster:
         self._tiling = tiling
         self._events = events
         self._name = f"scdm-{uuid.uuid4().hex}"
-        self._warned = False
+        self._problems: Dict[str, Optional[str]] = {}
+        self._said = 0
 
     def __enter__(self) -> Cluster:
         self._client = self._connect()
@@ -70,26 +90,70 @@ class Cluster:
             with open(self._job.model, "rb") as file:
                 model = file.read()
             source = self._job.input if self._workers_read else None
-            plugin = TileWorker(self._name, model, self._job.device, self._tiling.rgb_bands, source)
+            expected = (abilities.versions, abilities.device_type)
+            plugin = TileWorker(self._name, expected, model, self._job.device, self._tiling.rgb_bands, source)
             self._client.register_plugin(plugin, name=self._name)
-        except BaseException:
-            self._client.close()
+            if not self._ready_workers():
+                raise UserError("No worker can compute.", "The warnings say why: mend that, or start others.")
+        except BaseException as error:
+            self._leave(error)
             raise
         how = "read the input themselves" if self._workers_read else "get the input's pixels with each task"
-        workers = len(self._client.nthreads())
         self._events.info(
-            f"{workers} workers of {self._job.cluster} compute on {self.device_type} with {self.threads} threads each; "
-            f"they {how} and send their results back."
+            f"They compute on {self.device_type} with {self.threads} threads each, {how}, and send their results back."
         )
         return self
 
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
+        self._leave(error)
+
+    def _leave(self, error: Optional[BaseException]) -> None:
+        """Take the model off the workers; after an error without waiting until they have let go of it."""
+        seconds = SECONDS_TO_LEAVE if error is None else SECONDS_TO_ASK
+        with suppress(Exception):  # the rasters are whole, or the error to tell is another
+            self._client.sync(self._client._unregister_worker_plugin, name=self._name, callback_timeout=seconds)
+        with suppress(Exception):
+            self._client.close(timeout=seconds)
+
+    def _ready_workers(self) -> FrozenSet[str]:
+        """Return the addresses of the workers that can compute; say where their number has changed."""
         try:
-            self._client.unregister_worker_plugin(self._name)
-        finally:
-            self._client.close()
+            present = set(self._client.nthreads())
+        except (OSError, TimeoutError) as error:
+            raise self._lost() from error
+        for worker in present - self._problems.keys():
+            self._problems[worker] = self._problem(worker)
+            if self._problems[worker] is not None:
+                self._events.warning(f"The worker {worker} gets no tiles: {self._problems[worker]}.")
+        ready = frozenset(worker for worker in present if self._problems[worker] is None)
+        if len(ready) != self._said:
+            waiting = "" if ready else ": waiting for new ones"
+            self._events.info(f"{len(ready)} workers of {self._job.cluster} compute now{waiting}.")
+            self._said = len(ready)
+        return ready
+
+    def _problem(self, worker: str) -> Optional[str]:
+        """Ask a worker what keeps it from computing."""
+        try:
+            answers = self._client.sync(
+                self._client._run,
+                cluster_worker.problem,
+                self._name,
+                workers=[worker],
+                callback_timeout=SECONDS_TO_CONNECT,
+            )
+            problem: Optional[str] = answers[worker]
+            return problem
+        except Exception as error:
+            return f"it cannot be asked ({error or type(error).__name__})"
+
+    def _lost(self) -> UserError:
+        return UserError(
+            f"The connection to the scheduler {self._job.cluster} is lost.",
+            "Start it and its workers again, then run with RESUME.",
+        )
 
     def choose_bfloat16(self, precision: str) -> bool:
         """Return whether the networks are to compute in bfloat16: where that is right for every worker."""
@@ -101,29 +165,30 @@ class Cluster:
 
     def spectra(
         self, batches: Iterator[TileBatch], sampling: Sampling, threads: int, progress: Progress
-    ) -> Iterator[Tuple[TileBatch, Optional[TileSpectra]]]:
+    ) -> Generator[Tuple[TileBatch, Optional[TileSpectra]], None, None]:
         """Yield every batch with what is made of it, see `Computing.spectra`."""
-        out: Deque[Tuple[TileBatch, Any]] = deque()
-        source = read_ahead(self._with_pixels(batches))
-        more = True
-        while more or out:
-            while more and len(out) < BATCHES_A_WORKER * max(1, len(self._client.nthreads())):
-                item = next(source, None)
-                if item is None:
-                    more = False
-                    break
-                batch, pixels = item
-                out.append((batch, self._submit(batch, pixels, sampling, threads)))
-            if out:
-                batch, future = out.popleft()
-                made, largest = self._result(future)
-                progress.advance(len(batch.tiles) * sampling.steps, "Reconstructing")
-                if largest is not None and largest < self.batch_size:
-                    self._events.warning(
-                        f"A worker's memory is too small for {self.batch_size} tiles at once; going on with {largest}."
-                    )
-                    self.batch_size = largest
-                yield batch, made
+        out: Deque[_Task] = deque()
+        with closing(read_ahead(self._with_pixels(batches))) as ahead:
+            for batch, pixels in ahead:
+                while len(out) >= BATCHES_A_WORKER * max(1, len(self._ready_workers())):
+                    yield self._next(out, sampling, progress)
+                arguments = (self._name, sampling, threads, batch.tiles, pixels)
+                out.append(self._submit(_Task(batch, arguments)))
+            while out:
+                yield self._next(out, sampling, progress)
+
+    def _next(
+        self, out: Deque[_Task], sampling: Sampling, progress: Progress
+    ) -> Tuple[TileBatch, Optional[TileSpectra]]:
+        task = out.popleft()
+        made, largest = self._result(task)
+        progress.advance(len(task.batch.tiles) * sampling.steps, "Reconstructing")
+        if largest is not None and largest < self.batch_size:
+            self._events.warning(
+                f"A worker's memory is too small for {self.batch_size} tiles at once; going on with {largest}."
+            )
+            self.batch_size = largest
+        return task.batch, made
 
     def _with_pixels(self, batches: Iterator[TileBatch]) -> Iterator[Tuple[TileBatch, Optional[TilePixels]]]:
         for batch in batches:
@@ -132,37 +197,38 @@ class Cluster:
             else:
                 yield batch, read_tiles(self._cube, self._tiling.rgb_bands, batch.tiles, self._margin)
 
-    def _submit(self, batch: TileBatch, pixels: Optional[TilePixels], sampling: Sampling, threads: int) -> Future:
+    def _submit(self, task: _Task) -> _Task:
+        """Give a task to the workers that can compute now, or to the first that can."""
+        while not (workers := self._ready_workers()):
+            time.sleep(SECONDS_BETWEEN_LOOKS)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph")  # pixels in the task survive a worker's death
-            return self._client.submit(
-                cluster_worker.compute, self._name, sampling, threads, batch.tiles, pixels, pure=False, retries=2
+            future = self._client.submit(
+                cluster_worker.compute, *task.arguments, pure=False, retries=2, workers=list(workers)
             )
+        return replace(task, future=future, workers=workers)
 
-    def _result(self, future: Future) -> Tuple[Optional[TileSpectra], Optional[int]]:
+    def _result(self, task: _Task) -> Tuple[Optional[TileSpectra], Optional[int]]:
         """Wait for a result; Dask computes it anew where the worker is lost that had it."""
         while True:
+            future = task.future
+            if future is None:
+                raise ValueError("the task was not submitted")
             try:
-                result: Tuple[Optional[TileSpectra], Optional[int]] = future.result(timeout=1)
+                result: Tuple[Optional[TileSpectra], Optional[int]] = future.result(timeout=SECONDS_BETWEEN_LOOKS)
                 return result
-            except TimeoutError:
-                self._warn_without_workers()
             except CancelledError as error:
-                raise UserError(
-                    f"The connection to the scheduler {self._job.cluster} is lost.",
-                    "Start it and its workers again, then run with RESUME.",
-                ) from error
+                raise self._lost() from error
+            except TimeoutError:
+                if future.done():
+                    raise  # the task's own
+                if not task.workers & self._ready_workers():
+                    task = self._submit(task)
             except KilledWorker as error:
                 raise UserError(
                     f"A batch of tiles has killed several workers ({error}).",
                     "Give them more memory, or lower BATCH_SIZE or TILE_SIZE.",
                 ) from error
-
-    def _warn_without_workers(self) -> None:
-        if self._warned or self._client.nthreads():
-            return
-        self._warned = True
-        self._events.warning(f"{self._job.cluster} has no workers left: waiting for new ones.")
 
     def _connect(self) -> Client:
         try:
@@ -176,6 +242,7 @@ class Cluster:
     def _abilities(self) -> Abilities:
         """Return what the workers have in common."""
         try:
+            self._client.run_on_scheduler(cluster_worker.versions)  # it unpacks the tasks, too
             answers: Dict[str, Abilities] = self._client.run(
                 cluster_worker.describe,
                 self._job.device,
@@ -187,9 +254,9 @@ class Cluster:
             raise
         except Exception as error:
             raise UserError(
-                f"The workers of {self._job.cluster} cannot run the engine ({error}).",
-                "Start them with a Python that has all of requirements.txt, and with PYTHONPATH set to the folder "
-                "that holds scdm_qgis.",
+                f"The scheduler {self._job.cluster} or a worker of it cannot run the engine ({error}).",
+                "Start all of them with a Python that has the packages of requirements.txt, and with PYTHONPATH set to "
+                "the folder that holds scdm_qgis.",
             ) from error
         if not answers:
             raise UserError(

@@ -37,7 +37,7 @@ def describe(device: str, precision: str, input_path: str, fingerprint: Dict[str
     """Return what the worker this runs on has; raises UserError where it lacks the device."""
     chosen = choose_device(device)
     return Abilities(
-        (VERSION, torch.__version__),
+        versions(),
         chosen.type,
         torch.get_num_threads(),
         choose_bfloat16(precision, chosen),
@@ -56,8 +56,11 @@ def _reads(path: str, fingerprint: Dict[str, Any]) -> bool:
 class TileWorker(WorkerPlugin):
     """The model on a worker, for as long as one run lasts; workers that join later get it, too.
 
+    Dask only logs what `setup` raises and would send tasks all the same, so what is wrong with a worker is kept.
+
     Args:
         name: of this run.
+        expected: versions and type of device of the workers the run began with.
         model: the bytes of the cascade file.
         device: as the user gave it.
         rgb_bands: of the input.
@@ -65,44 +68,62 @@ class TileWorker(WorkerPlugin):
     """
 
     def __init__(
-        self, name: str, model: bytes, device: str, rgb_bands: Sequence[int], input_path: Optional[str]
+        self,
+        name: str,
+        expected: Tuple[Tuple[str, str], str],
+        model: bytes,
+        device: str,
+        rgb_bands: Sequence[int],
+        input_path: Optional[str],
     ) -> None:
         self.name = name
+        self.problem: Optional[str] = "it is not set up"
+        self._expected = expected
         self._model = model
         self._device = device
         self._rgb_bands = rgb_bands
         self._input_path = input_path
 
     def setup(self, worker: Any) -> None:
-        """Load the model."""
-        path = os.path.join(worker.local_directory, f"{self.name}.safetensors")
-        with open(path, "wb") as file:
-            file.write(self._model)
-        try:
-            self._cascade = Cascade.load(path).to(choose_device(self._device))
-        finally:
-            os.remove(path)
-        self._cube: Optional[Cube] = open_cube(self._input_path) if self._input_path is not None else None
+        """Load the model and open the input."""
+        self._cube: Optional[Cube] = None
         self._reconstructors: Dict[Sampling, TileReconstructor] = {}
         # Where a worker has several threads, its memory still holds one batch.
         self._turn = threading.Lock()
+        path = os.path.join(worker.local_directory, f"{self.name}.safetensors")
+        try:
+            device = choose_device(self._device)
+            if (versions(), device.type) != self._expected:
+                raise UserError("it has another version or type of device than the others", "")
+            with open(path, "wb") as file:
+                file.write(self._model)
+            self._cascade: Optional[Cascade] = Cascade.load(path).to(device)
+            os.remove(path)
+            self._cube = open_cube(self._input_path) if self._input_path is not None else None
+            self.problem = None
+        except Exception as error:
+            self.problem = str(error)
 
     def teardown(self, worker: Any) -> None:
-        """Let go of the input."""
-        if self._cube is not None:
-            self._cube.__exit__(None, None, None)
+        """Let go of the model and the input; a task that is still running has its own hold on them."""
+        self.problem = "its run has ended"
+        self._cube, self._cascade = None, None
+        self._reconstructors = {}
 
     def compute(
         self, sampling: Sampling, threads: int, tiles: Sequence[Tile], pixels: Optional[TilePixels]
     ) -> Tuple[Optional[TileSpectra], Optional[int]]:
         """Return what is made of a batch, None where it has no valid pixel; and the largest batch that fits."""
         with self._turn:
+            cascade, cube = self._cascade, self._cube
+            if cascade is None:
+                raise ValueError(f"a worker was asked although {self.problem}")
             torch.set_num_threads(threads)
-            reconstruct = self._reconstructors.setdefault(sampling, TileReconstructor(self._cascade, sampling))
+            reconstruct = self._reconstructors.setdefault(sampling, TileReconstructor(cascade, sampling))
             if pixels is None:
-                if self._cube is None:
+                if cube is None:
                     raise ValueError("a worker that does not read the input needs pixels")
-                pixels = read_tiles(self._cube, self._rgb_bands, tiles, reconstruct.margin)
+                pixels = read_tiles(cube, self._rgb_bands, tiles, reconstruct.margin)
             return reconstruct(pixels) if pixels.tiles else None, reconstruct.largest_batch
 
 
@@ -112,3 +133,14 @@ def compute(
     """Compute a batch on the worker this runs on."""
     plugin = cast(TileWorker, get_worker().plugins[name])
     return plugin.compute(sampling, threads, tiles, pixels)
+
+
+def problem(name: str, dask_worker: Any) -> Optional[str]:
+    """Return what keeps a worker from computing, or None; `Client.run` gives the worker."""
+    plugin: TileWorker = dask_worker.plugins[name]
+    return plugin.problem
+
+
+def versions() -> Tuple[str, str]:
+    """Return the versions of the plugin and of torch where this runs."""
+    return VERSION, torch.__version__

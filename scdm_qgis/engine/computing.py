@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Optional, Protocol, Tuple
+from typing import Generator, Iterator, Optional, Protocol, Tuple
 
 from scdm_qgis.engine.progress import Progress
 from scdm_qgis.engine.tile_batches import TileBatch
@@ -30,7 +30,7 @@ class Computing(Protocol):
 
     def spectra(
         self, batches: Iterator[TileBatch], sampling: Sampling, threads: int, progress: Progress
-    ) -> Iterator[Tuple[TileBatch, Optional[TileSpectra]]]:
+    ) -> Generator[Tuple[TileBatch, Optional[TileSpectra]], None, None]:
         """Yield every batch, in order, with what is made of it; None where none of its tiles has a valid pixel.
 
         Args:

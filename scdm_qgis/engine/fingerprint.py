@@ -35,8 +35,9 @@ def of_raster(cube: Cube) -> Dict[str, Any]:
 
 
 def _dates(paths: Sequence[str]) -> Dict[str, Any]:
-    """Return size in bytes and time of change by file."""
-    files = sorted({file for file in map(_file_behind, paths) if file is not None})
+    """Return size in bytes and time of change by file; not of statistics and overviews, which QGIS may write."""
+    own = [path for path in paths if not path.endswith((".aux.xml", ".ovr"))]
+    files = sorted({file for file in map(_file_behind, own) if file is not None})
     return {file: [os.stat(file).st_size, os.stat(file).st_mtime_ns] for file in files}
 
 

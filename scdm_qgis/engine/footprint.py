@@ -101,4 +101,6 @@ def check_footprint(needed: Footprint, products: Sequence[Product], events: Even
 
 
 def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{max(1, size / 1e6):.0f} MB"
+    if size < 1e6:
+        return "less than 1 MB"
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"

@@ -7,6 +7,7 @@ input with the same sentence; `check_paths` does the same for files. Neither nee
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence, Tuple, Type, Union
 
@@ -294,6 +295,11 @@ class RgbToHyperspectral(Job):
         check_device(self.device)
         check_choice("PRECISION", self.precision, PRECISIONS)
         check_text("CLUSTER", self.cluster)
+        if self.cluster is not None and not re.match(r"[a-z]+://[^/]+:\d+$", self.cluster):
+            raise UserError(
+                f"CLUSTER '{self.cluster}' is no address of a Dask scheduler.",
+                "Give the one it prints when it starts, such as tcp://192.168.1.5:8786.",
+            )
         check_flag("RESUME", self.resume)
         if self.uncertainty is not None and self.samples < 2:
             raise UserError(

@@ -15,7 +15,7 @@ from scdm_qgis.engine.fingerprint import as_json, first_change
 SHARE = 0.02
 """Checkpoints may take this share of the time."""
 
-_REMEDY = "Give everything as before, or run without RESUME, which starts afresh."
+_AFRESH = "Run without RESUME, which starts afresh."
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,22 @@ class Journal:
             with open(self.path, encoding="utf-8") as file:
                 values = json.load(file)
             changed = first_change(values["fingerprint"], self._fingerprint)
-            done = Done(**values["done"])
+            done, sizes = Done(**values["done"]), [int(size) for size in values["sizes"]]
         except (KeyError, TypeError, ValueError, OSError) as error:
-            raise UserError(f"The journal '{self.path}' is damaged.", _REMEDY) from error
+            raise UserError(f"The journal '{self.path}' is damaged.", _AFRESH) from error
         if changed is not None:
-            raise UserError(f"The run cannot be taken up: {changed} is not what it was.", _REMEDY)
-        for path in self._outputs:
+            raise UserError(
+                f"The run cannot be taken up: {changed} is not what it was.",
+                "Give everything as before, or run without RESUME, which starts afresh.",
+            )
+        for path, size in zip(self._outputs, sizes):
+            partial = partial_path(path)
+            if os.path.exists(partial) and os.path.getsize(partial) < size:
+                raise UserError(f"The unfinished raster '{partial}' is damaged.", _AFRESH)
             # A run that died while it gave the finished rasters their final names has left some of either.
             renamed = done.rows == height and os.path.exists(path)
-            if not renamed and not os.path.exists(partial_path(path)):
-                raise UserError(f"The unfinished raster '{partial_path(path)}' is gone.", _REMEDY)
+            if not renamed and not os.path.exists(partial):
+                raise UserError(f"The unfinished raster '{partial}' is gone.", _AFRESH)
         return done
 
     def save_when_due(self, checkpoint: Callable[[], Done]) -> None:
@@ -88,11 +94,19 @@ class Journal:
     def save(self, checkpoint: Callable[[], Done]) -> None:
         """Take a checkpoint and note it."""
         started = time.monotonic()
-        values = {"format": 1, "fingerprint": self._fingerprint, "done": asdict(checkpoint())}
-        with written_whole(self.path) as partial, open(partial, "w", encoding="utf-8") as file:
-            json.dump(values, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
+        done = checkpoint()
+        sizes = [os.path.getsize(partial_path(path)) for path in self._outputs if os.path.exists(partial_path(path))]
+        values = {"format": 1, "fingerprint": self._fingerprint, "done": asdict(done), "sizes": sizes}
+        try:
+            with written_whole(self.path) as partial, open(partial, "w", encoding="utf-8") as file:
+                json.dump(values, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UserError(
+                f"The journal '{self.path}' cannot be written ({error.strerror}).",
+                "Check that the disk has free space, then run again with RESUME.",
+            ) from error
         self._saved = time.monotonic()
         self._cost = self._saved - started
 

@@ -97,13 +97,13 @@ class OutputRasters:
                 form = _output_format(self._cube, self._tiling.window, stage, product, self._tags)
                 writer = CubeWriter(product.path, form, resumable=True, done=WholeRows(self._rows, clipped))
                 self._writers.append(stack.enter_context(writer))
+            if self._rows < height:
+                rest = (top + self._rows, left, height - self._rows, width)
+                self._blenders = [
+                    TileBlender(self._tiling.lattice, rest, len(stage.bands), self._masked(stage, product, writer))
+                    for product, stage, writer in zip(self._products, self._stages, self._writers)
+                ]
             self._stack = stack.pop_all()
-        if self._rows < height:
-            rest = (top + self._rows, left, height - self._rows, width)
-            self._blenders = [
-                TileBlender(self._tiling.lattice, rest, len(stage.bands), self._masked(stage, product, writer))
-                for product, stage, writer in zip(self._products, self._stages, self._writers)
-            ]
         return self
 
     def __exit__(
@@ -126,6 +126,8 @@ class OutputRasters:
         for product, blender in zip(self._products, self._blenders):
             if spectra is not None:
                 values = spectra.deviation if product.uncertain else spectra.means[product.stage_number]
+                if values is None:
+                    raise ValueError("a single draw has no standard deviation")
                 for tile, tile_values in zip(spectra.tiles, values):
                     blender.add(tile, tile_values)
             if batch.ends_row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import Iterator, TypeVar
+from typing import Generator, Iterator, TypeVar
 
 DEPTH = 2
 """Items read ahead."""
@@ -12,7 +12,7 @@ DEPTH = 2
 Item = TypeVar("Item")
 
 
-def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
+def read_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
     """Yield the items of an iterator that runs in a thread of its own, a few items ahead."""
     end = object()
     thread = ThreadPoolExecutor(1, "read ahead")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from typing import Any, Callable, ContextManager, Dict, Iterator, List, Optional, Tuple
 
@@ -106,18 +106,20 @@ def _reconstruct_raster(
     fingerprint = _fingerprint(job, cube, tiling, settings, tags["SCDM_MODEL"], computing.device_type)
     journal = Journal([product.path for product in products], fingerprint)
     top, left, height, width = tiling.window
-    done = journal.read(height) if job.resume else None
-    if done is None:
-        journal.remove()
-        done = _nothing_done(job, settings, len(products), computing)
-    if job.resume:
+    taken_up = journal.read(height) if job.resume else None
+    done = taken_up or _nothing_done(job, settings, len(products), computing)
+    if taken_up is not None:
         events.info(f"{done.rows} of {height} rows are there already.")
+    elif job.resume:
+        events.warning(f"There is no interrupted run beside '{job.output}' to take up: starting at the beginning.")
     sampling = Sampling(tuple(settings), max(1, job.samples), job.seed, done.bfloat16)
     computing.batch_size = done.batch_size
     _log_plan(job, header, tiling, sampling, done, events)
     here = job.cluster is None and computing.device_type == "cpu"
     needed = footprint(header, tiling, products, done.batch_size, done.rows, here)
     check_footprint(needed, products, events)
+    if taken_up is None:
+        journal.remove()
     try:
         with ExitStack() as stack:
             read_again = stack.enter_context(open_cube(job.input))
@@ -127,12 +129,14 @@ def _reconstruct_raster(
                 rest = (top + done.rows, left, height - done.rows, width)
                 progress = Progress(events, _count_tiles(tiling, rest) * sampling.steps, 100 * done.rows / height)
                 batches = plan_batches(tiling.lattice, rest, lambda: computing.batch_size)
-                spectra = computing.spectra(batches, sampling, done.threads, progress)
+                spectra = stack.enter_context(closing(computing.spectra(batches, sampling, done.threads, progress)))
                 _write_all(spectra, outputs, journal, lambda: replace(done, batch_size=computing.batch_size))
             _warn_of_clipping(outputs.clipped, height * width * outputs.band_count, events)
-    except BaseException:
+    except BaseException as error:
         if not journal.exists:
             journal.remove()
+        elif not isinstance(error, Exception):  # cancelled; an error says itself what to do
+            events.info(f"The work so far is kept beside '{journal.path}': run again with RESUME to go on from there.")
         raise
     journal.remove()
     return _count_tiles(tiling, tiling.window)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
-from typing import Iterator, Optional, Tuple
+from typing import Generator, Iterator, Optional, Tuple
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ class ThisMachine:
 
     def spectra(
         self, batches: Iterator[TileBatch], sampling: Sampling, threads: int, progress: Progress
-    ) -> Iterator[Tuple[TileBatch, Optional[TileSpectra]]]:
+    ) -> Generator[Tuple[TileBatch, Optional[TileSpectra]], None, None]:
         """Yield every batch with what is made of it, see `Computing.spectra`."""
         torch.set_num_threads(threads)
         reconstruct = TileReconstructor(self._cascade, sampling)
@@ -68,13 +69,14 @@ class ThisMachine:
             (batch, read_tiles(self._cube, self._tiling.rgb_bands, batch.tiles, reconstruct.margin))
             for batch in batches
         )
-        for batch, pixels in read_ahead(read):
-            count = len(pixels.tiles)
-            progress.advance((len(batch.tiles) - count) * sampling.steps, "Reconstructing")
-            made = reconstruct(pixels, partial(progress.advance, count, "Reconstructing")) if count else None
-            if reconstruct.largest_batch is not None:
-                self._lower_batch_size(reconstruct.largest_batch)
-            yield batch, made
+        with closing(read_ahead(read)) as ahead:
+            for batch, pixels in ahead:
+                count = len(pixels.tiles)
+                progress.advance((len(batch.tiles) - count) * sampling.steps, "Reconstructing")
+                made = reconstruct(pixels, partial(progress.advance, count, "Reconstructing")) if count else None
+                if reconstruct.largest_batch is not None:
+                    self._lower_batch_size(reconstruct.largest_batch)
+                yield batch, made
 
     def _lower_batch_size(self, size: int) -> None:
         if size < self.batch_size:

@@ -45,12 +45,12 @@ class TileSpectra:
     Args:
         tiles: those that were computed.
         means: the mean over draws of every stage's bands (tile, band, row, column).
-        deviation: the standard deviation of the last stage's over draws, in the same form.
+        deviation: the standard deviation of the last stage's over draws, in the same form; None of a single one.
     """
 
     tiles: Tuple[Tile, ...]
     means: List[np.ndarray]
-    deviation: np.ndarray
+    deviation: Optional[np.ndarray]
 
 
 class TileReconstructor:
@@ -91,19 +91,22 @@ class TileReconstructor:
             self(TilePixels(pixels.tiles[part], pixels.rgb[part], pixels.valid[part]), after_step)
             for part in (slice(half), slice(half, None))
         ]
+        deviations = [part.deviation for part in parts if part.deviation is not None]
         return TileSpectra(
             pixels.tiles,
             [np.concatenate(pair) for pair in zip(*(part.means for part in parts))],
-            np.concatenate([part.deviation for part in parts]),
+            np.concatenate(deviations) if deviations else None,
         )
 
-    def _draw_all(self, pixels: TilePixels, after_step: Callable[[], None]) -> Tuple[List[np.ndarray], np.ndarray]:
+    def _draw_all(
+        self, pixels: TilePixels, after_step: Callable[[], None]
+    ) -> Tuple[List[np.ndarray], Optional[np.ndarray]]:
         normalisation = self._cascade.header.normalisation
         rgb = (pixels.rgb - np.float32(normalisation.offset)) / np.float32(normalisation.scale)
         tiles = torch.from_numpy(rgb).to(self._device)
         counting = torch.from_numpy(pixels.valid[:, None].astype(np.float32)).to(self._device)
         means: List[torch.Tensor] = []
-        squares = torch.zeros(())
+        squares: Optional[torch.Tensor] = None
         for draw in range(self._sampling.draws):
             outputs = reconstruct(
                 self._cascade,
@@ -117,14 +120,15 @@ class TileReconstructor:
                 after_step,
             )
             if draw == 0:
-                means, squares = outputs, torch.zeros_like(outputs[-1])
+                means = outputs
                 continue
             # Welford 1962: mean and sum of squared deviations without keeping the draws.
             difference = outputs[-1] - means[-1]
             means = [mean + (output - mean) / (draw + 1) for mean, output in zip(means, outputs)]
-            squares += difference * (outputs[-1] - means[-1])
-        deviation = (squares / max(1, self._sampling.draws - 1)).sqrt() * normalisation.scale
-        return (
-            [(mean * normalisation.scale + normalisation.offset).cpu().numpy() for mean in means],
-            deviation.cpu().numpy(),
-        )
+            square = difference * (outputs[-1] - means[-1])
+            squares = square if squares is None else squares + square
+        values = [(mean * normalisation.scale + normalisation.offset).cpu().numpy() for mean in means]
+        if squares is None:
+            return values, None
+        deviation = (squares / (self._sampling.draws - 1)).sqrt() * normalisation.scale
+        return values, deviation.cpu().numpy()

@@ -7,8 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Callable, Deque, Optional, Type
 
-DEPTH = 2
-"""Calls that may wait."""
+DEPTH = 1
+"""Calls that may wait: each holds what was made of a whole batch."""
 
 
 class WriteBehind:

@@ -51,9 +51,10 @@ def is_temporary(path: str) -> bool:
 def _keep_or_remove(outputs: Sequence[str], feedback: QgsProcessingFeedback) -> None:
     """Say that unfinished work can be taken up again; remove what cannot be, or is not worth it."""
     checkpoints, journals = ([name(path) for path in outputs] for name in (checkpoint_path, journal_path))
+    in_vain = any(map(is_temporary, outputs))
     for record in checkpoints + journals:
         remove_partial(record)
-        if os.path.exists(record) and is_temporary(record):
+        if os.path.exists(record) and in_vain:
             os.remove(record)
     kept = [record for record in checkpoints + journals if os.path.exists(record)]
     if any(map(os.path.exists, journals)):

@@ -188,9 +188,9 @@ class RgbToHyperspectralAlgorithm(JobAlgorithm):
 
     def check_inputs(self, job: RgbToHyperspectral) -> None:
         """Check the model file, that the raster has the bands the model needs, and what is resumed."""
-        if job.resume and is_temporary(job.output):
+        if job.resume and any(map(is_temporary, job.output_paths())):
             raise UserError(
-                "A run whose OUTPUT is temporary cannot be taken up again.", "Give OUTPUT the name it had before."
+                "A run with a temporary output cannot be taken up again.", "Give every output the name it had before."
             )
         header = read_header(job.model)
         header.check_complete()

@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Type
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError  # what GDAL says where rasterio has no word of its own for it
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
@@ -145,7 +146,7 @@ class CubeWriter:
         return sum(self._clipped)
 
     def __enter__(self) -> CubeWriter:
-        with _write_errors_named(self._path), ExitStack() as stack:
+        with self._errors_named(), ExitStack() as stack:
             self._partial = stack.enter_context(written_whole(self._path, self._resumable))
             if not self._done.rows:
                 self._create()
@@ -157,7 +158,7 @@ class CubeWriter:
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        with _write_errors_named(self._path):
+        with self._errors_named():
             self._stack.__exit__(kind, error, trace)
 
     def write(self, row: int, column: int, values: NDArray[Any], valid: NDArray[np.bool_]) -> None:
@@ -193,7 +194,7 @@ class CubeWriter:
         Raises:
             UserError: the disk is full.
         """
-        with _write_errors_named(self._path):
+        with self._errors_named():
             self._dataset.close()
             self._check_blocks()
             with open(self._partial, "rb+") as file:
@@ -232,7 +233,7 @@ class CubeWriter:
     def _write_block(self, block_row: int, block_column: int) -> None:
         values = self._blocks.pop((block_row, block_column)).values
         window = Window(block_column * BLOCK, block_row * BLOCK, values.shape[2], values.shape[1])
-        with _write_errors_named(self._path):
+        with self._errors_named():
             self._dataset.write(values, window=window)
         self._unchecked.append((block_row, block_column))
 
@@ -289,6 +290,17 @@ class CubeWriter:
             raise ValueError(f"{sum(self._missing)} of {total} pixels were not written")
         self._check_blocks()
 
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        try:
+            yield
+        except (RasterioError, CPLE_BaseError, OSError) as error:
+            remedy = "Check that the disk has free space and that you may write to the folder"
+            raise UserError(
+                f"'{self._path}' cannot be written ({error.__cause__ or error}).",
+                f"{remedy}; then run again with RESUME." if self._resumable else f"{remedy}.",
+            ) from error
+
     def _check_blocks(self) -> None:
         """Check that the blocks written since the last time lie in the file: closing on a full disk raises nothing."""
         size = os.path.getsize(self._partial)
@@ -307,17 +319,6 @@ def _common(first: int, count: int, block: int) -> Tuple[slice, slice]:
     start = block * BLOCK
     begin, end = max(first, start), min(first + count, start + BLOCK)
     return slice(begin - first, end - first), slice(begin - start, end - start)
-
-
-@contextmanager
-def _write_errors_named(path: str) -> Iterator[None]:
-    try:
-        yield
-    except (RasterioError, OSError) as error:
-        raise UserError(
-            f"'{path}' cannot be written ({error.__cause__ or error}).",
-            "Check that the disk has free space and that you may write to the folder.",
-        ) from error
 
 
 def _beside(nodata: float, dtype: np.dtype) -> float:

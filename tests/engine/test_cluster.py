@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
+from distributed import Client
 from rasterio.io import MemoryFile
 
 from scdm_qgis.core.errors import UserError
@@ -107,8 +108,8 @@ def test_any_number_of_workers_gives_the_same_pixels(job, expected, scheduler, a
             processes.append(add_worker())
         results = reconstruct.run(replace(job, cluster=scheduler), recorder.events)
         assert_same(job, results, expected)
-        assert f"{workers} workers of {scheduler} compute on cpu with 1 threads each" in recorder.messages()
-    assert "they read the input themselves" in recorder.messages()
+        assert f"{workers} workers of {scheduler} compute now" in recorder.messages()
+    assert "read the input themselves" in recorder.messages()
 
 
 def test_pixels_travel_where_workers_cannot_read(job, expected, scheduler, add_worker, recorder):
@@ -151,13 +152,59 @@ def test_a_run_on_a_cluster_is_taken_up_by_this_machine(job, expected, scheduler
     assert_same(job, reconstruct.run(replace(job, resume=True), recorder.events), expected)
 
 
+def test_a_lost_scheduler_is_said_and_the_run_is_taken_up(job, expected, start_dask, recorder, monkeypatch, tmp_path):
+    options = ("--host", "127.0.0.1", "--no-dashboard")
+    doomed, line = start_dask("scheduler", *options, "--port", "0", until="Scheduler at:")
+    address = line.split()[-1]
+    start_dask("worker", address, "--no-nanny", *options, "--nthreads", "1", until="Registered to")
+    result, seen = cluster.Cluster._result, []
+
+    def kill_in_mid_run(self, future):
+        seen.append(future)
+        if len(seen) == 6:
+            doomed.kill()
+            doomed.wait()
+        return result(self, future)
+
+    monkeypatch.setattr(cluster.Cluster, "_result", kill_in_mid_run)
+    with pytest.raises(UserError, match=f"The connection to the scheduler {address} is lost. Start it.*RESUME"):
+        reconstruct.run(replace(job, cluster=address), recorder.events)
+    assert_same(job, reconstruct.run(replace(job, resume=True), recorder.events), expected)
+
+
+def test_a_worker_that_joins_late_and_cannot_compute_is_passed_over(
+    job, expected, scheduler, add_worker, start_dask, recorder, monkeypatch
+):
+    """It would read the input itself, but cannot: its GDAL has no driver for it."""
+    add_worker()
+    result, seen = cluster.Cluster._result, []
+
+    def join_in_mid_run(self, future):
+        seen.append(future)
+        if len(seen) == 2:
+            options = ("--no-nanny", "--no-dashboard", "--nthreads", "1", "--host", "127.0.0.1")
+            start_dask("worker", scheduler, *options, until="Registered to", GDAL_SKIP="GTiff")
+        return result(self, future)
+
+    monkeypatch.setattr(cluster.Cluster, "_result", join_in_mid_run)
+    assert_same(job, reconstruct.run(replace(job, cluster=scheduler), recorder.events), expected)
+
+
+def test_after_a_run_no_worker_holds_the_model(job, scheduler, add_worker, recorder):
+    add_worker()
+    reconstruct.run(replace(job, cluster=scheduler), recorder.events)
+    with Client(scheduler, set_as_default=False) as client:
+        plugins = client.run(lambda dask_worker: [name for name in dask_worker.plugins if name.startswith("scdm")])
+    assert list(plugins.values()) == [[]]
+
+
 def test_no_scheduler_no_worker_and_a_worker_without_the_plugin_are_told_apart(
     job, scheduler, start_dask, recorder, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(cluster, "SECONDS_TO_CONNECT", 1)
     with pytest.raises(UserError, match="No Dask scheduler answers at tcp://127.0.0.1:9"):
         reconstruct.run(replace(job, cluster="tcp://127.0.0.1:9"), recorder.events)
-    with pytest.raises(UserError, match=f"has no workers. Start some with: dask worker {scheduler}"):
+    with pytest.raises(UserError, match=f"has no workers. Start some.*dask worker {scheduler}"):
         reconstruct.run(replace(job, cluster=scheduler), recorder.events)
     start_dask("worker", scheduler, "--no-nanny", "--no-dashboard", until="Registered to", PYTHONPATH=str(tmp_path))
     with pytest.raises(UserError, match="cannot run the engine.*PYTHONPATH"):

@@ -9,9 +9,11 @@ import resource
 import signal
 import subprocess
 import sys
+from collections import namedtuple
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 import rasterio
 
@@ -164,6 +166,7 @@ def test_with_nothing_to_resume_a_run_starts_at_the_beginning(make_job, expected
     job = make_job(resume=True)
     reconstruct.run(job, recorder.events)
     assert_same(job, expected)
+    assert "There is no interrupted run beside" in recorder.messages()
 
 
 @pytest.mark.parametrize(
@@ -193,12 +196,42 @@ def test_another_input_or_a_missing_file_is_refused(make_job, make_cube, interru
         reconstruct.run(replace(job, resume=True), recorder.events)
 
 
+def test_statistics_beside_the_input_change_nothing(make_job, interrupt, recorder, monkeypatch):
+    """QGIS writes them when a layer is looked at."""
+    job = make_job()
+    interrupt(4)
+    with pytest.raises(InterruptedHereError):
+        reconstruct.run(job, recorder.events)
+    monkeypatch.undo()
+    with open(f"{job.input}.aux.xml", "w") as file:
+        file.write("<PAMDataset><Metadata><MDI key='a'>b</MDI></Metadata></PAMDataset>")
+    reconstruct.run(replace(job, resume=True), recorder.events)
+    assert os.path.exists(job.output)
+
+
+def test_too_little_memory_leaves_what_an_interrupted_run_has_done(make_job, interrupt, recorder, monkeypatch):
+    job = make_job()
+    interrupt(4)
+    with pytest.raises(InterruptedHereError):
+        reconstruct.run(job, recorder.events)
+    monkeypatch.undo()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: namedtuple("Memory", "available")(50_000_000))
+    with pytest.raises(UserError, match="memory are needed"):
+        reconstruct.run(job, recorder.events)
+    assert len(leftovers(job)) == 4
+
+
 def test_a_lost_raster_or_a_damaged_journal_is_refused(make_job, interrupt, recorder, monkeypatch):
     job = make_job()
     interrupt(4)
     with pytest.raises(InterruptedHereError):
         reconstruct.run(job, recorder.events)
     monkeypatch.undo()
+    whole = os.path.getsize(partial_path(job.output))
+    os.truncate(partial_path(job.output), whole // 2)
+    with pytest.raises(UserError, match=r"out_output.part.tif' is damaged. Run without RESUME"):
+        reconstruct.run(replace(job, resume=True), recorder.events)
+    os.truncate(partial_path(job.output), whole)
     os.remove(partial_path(job.uncertainty))
     with pytest.raises(UserError, match="is gone"):
         reconstruct.run(replace(job, resume=True), recorder.events)
@@ -238,7 +271,7 @@ def test_a_full_disk_is_an_error_and_can_be_resumed(make_job, expected, recorder
     size = os.path.getsize(make_job("whole").output)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size * 2 // 3, before[1]))
     try:
-        with pytest.raises(UserError, match="Check that the disk has free space"):
+        with pytest.raises(UserError, match="free space.* then run again with RESUME"):
             reconstruct.run(job, recorder.events)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

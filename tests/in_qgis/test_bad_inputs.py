@@ -104,7 +104,11 @@ RECONSTRUCT = rows(
     ("no steps", lambda f: {"STEPS": 0}, "STEPS is 0."),
     ("more steps than the model has", lambda f: {"STEPS": 5000, "SAMPLES": 1}, "STEPS"),
     ("extent elsewhere", lambda f: {"EXTENT": "0,1,0,1"}, "EXTENT does not touch the raster."),
-    ("temporary output resumed", lambda f: {"OUTPUT": "TEMPORARY_OUTPUT", "RESUME": True}, "cannot be taken up again"),
+    (
+        "temporary output resumed",
+        lambda f: {"UNCERTAINTY": "TEMPORARY_OUTPUT", "SAMPLES": 2, "RESUME": True},
+        "cannot be taken up again",
+    ),
     ("no scheduler", lambda f: {"CLUSTER": "tcp://127.0.0.1:9"}, "No Dask scheduler answers at tcp://127.0.0.1:9."),
     ("output is the model", lambda f: {"OUTPUT": f["cascade.tif"], "MODEL": f["cascade.tif"]}, "is also an input."),
 )
