@@ -261,7 +261,8 @@ class Cluster:
         if not answers:
             raise UserError(
                 f"The scheduler {self._job.cluster} has no workers.",
-                f"Start some with: dask worker {self._job.cluster}",
+                "Start some, with PYTHONPATH set to the folder that holds scdm_qgis: "
+                f"dask worker {self._job.cluster} --nthreads 1",
             )
         workers = list(answers.values())
         if len({(worker.versions, worker.device_type) for worker in workers}) > 1:

@@ -86,6 +86,7 @@ class TileWorker(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         """Load the model and open the input."""
+        self._cascade: Optional[Cascade] = None
         self._cube: Optional[Cube] = None
         self._reconstructors: Dict[Sampling, TileReconstructor] = {}
         # Where a worker has several threads, its memory still holds one batch.
@@ -97,8 +98,9 @@ class TileWorker(WorkerPlugin):
                 raise UserError("it has another version or type of device than the others", "")
             with open(path, "wb") as file:
                 file.write(self._model)
-            self._cascade: Optional[Cascade] = Cascade.load(path).to(device)
+            self._cascade = Cascade.load(path).to(device)
             os.remove(path)
+            self._model = b""  # it need not be held twice
             self._cube = open_cube(self._input_path) if self._input_path is not None else None
             self.problem = None
         except Exception as error:
