@@ -22,6 +22,9 @@ from scdm_qgis.raster.cube_writer import CubeWriter, OutputFormat, WholeRows, ch
 from scdm_qgis.raster.stream import TileBlender
 from scdm_qgis.raster.tiles import Window
 
+COLUMNS_READ_AHEAD = 1024
+"""Columns of the input that are read at once: one by one, its pieces would take longer to ask for than to read."""
+
 
 @dataclass(frozen=True)
 class Product:
@@ -85,6 +88,7 @@ class OutputRasters:
         self._tags = tags
         self._rows = rows
         self._clipped = clipped
+        self._read_from = 0, 0, (np.empty((3, 0, 0), np.float32), np.empty((0, 0), bool))
 
     def __enter__(self) -> OutputRasters:
         top, left, height, width = self._tiling.window
@@ -138,6 +142,17 @@ class OutputRasters:
         done = [writer.checkpoint() for writer in self._writers]
         return min(part.rows for part in done), [part.clipped for part in done]
 
+    def _input_at(self, row: int, column: int, height: int, width: int) -> Tuple[np.ndarray, np.ndarray]:
+        """Return the RGB bands of a piece and its validity; read ahead, as the next pieces lie to its right."""
+        top, left, (rgb, valid) = self._read_from
+        if (row, height) != (top, valid.shape[0]) or not left <= column <= left + valid.shape[1] - width:
+            right = self._tiling.window[1] + self._tiling.window[3]
+            columns = max(width, min(COLUMNS_READ_AHEAD, right - column))
+            left, (rgb, valid) = column, self._cube.read(self._tiling.rgb_bands, row, column, height, columns)
+            self._read_from = row, left, (rgb, valid)
+        part = slice(column - left, column - left + width)
+        return rgb[:, :, part], valid[:, part]
+
     def _masked(self, stage: StageHeader, product: Product, writer: CubeWriter) -> Any:
         """Return a function that writes pieces with the mask of the input's RGB bands.
 
@@ -149,7 +164,7 @@ class OutputRasters:
         copied = [(colour, stage.bands.index(band)) for colour, band in known if band in stage.bands]
 
         def write(row: int, column: int, values: np.ndarray) -> None:
-            rgb, valid = self._cube.read(self._tiling.rgb_bands, row, column, *values.shape[1:])
+            rgb, valid = self._input_at(row, column, *values.shape[1:])
             for colour, index in copied:
                 values[index] = 0 if product.uncertain else np.where(valid, rgb[colour], 0)
             writer.write(row - top, column - left, values, valid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Callable, Iterator, List, Sequence, Tuple
 
@@ -55,12 +55,17 @@ def plan_batches(lattice: Lattice, window: Window, batch_size: Callable[[], int]
 
 
 def read_tiles(cube: Cube, bands: Sequence[int], tiles: Sequence[Tile], margin: int) -> TilePixels:
-    """Read tiles of one size with their margins."""
+    """Read the tiles of a batch with their margins, all in one piece."""
+    first, last = tiles[0], tiles[-1]
+    whole = replace(first, width=last.column + last.width - first.column)
+    all_rgb, all_valid = _read_with_margin(cube, bands, whole, margin)
     kept: List[Tile] = []
     values: List[np.ndarray] = []
     masks: List[np.ndarray] = []
     for tile in tiles:
-        rgb, valid = _read_with_margin(cube, bands, tile, margin)
+        start = tile.column - first.column
+        columns = slice(start, start + tile.width + 2 * margin)
+        rgb, valid = all_rgb[:, :, columns], all_valid[:, columns]
         if valid[margin : margin + tile.height, margin : margin + tile.width].any():
             kept.append(tile)
             values.append(fill_invalid(rgb, valid))

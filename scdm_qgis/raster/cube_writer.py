@@ -213,7 +213,9 @@ class CubeWriter:
 
     def _store(self, values: NDArray[Any], valid: NDArray[np.bool_], stored: NDArray[Any]) -> int:
         """Convert values (band, row, column) to the file's type; return how many were clipped."""
-        exact = values.astype(np.float64)
+        # Single precision holds every value of these types; double takes twice as long.
+        single = values.dtype == np.float32 and (stored.dtype == np.float32 or stored.dtype.itemsize <= 2)
+        exact = values if single else values.astype(np.float64)
         if (np.isnan(exact) & valid).any():
             raise UserError(
                 "The result holds values that are not numbers.",
