@@ -54,6 +54,7 @@ class Journal:
 
     @property
     def exists(self) -> bool:
+        """Whether there is a journal, this run's or an earlier one's."""
         return os.path.exists(self.path)
 
     def read(self, height: int) -> Optional[Done]:

@@ -114,9 +114,6 @@ class CubeWriter:
         resumable: whether an unfinished file stays.
         done: what of an unfinished file is to be kept; the rows below are still to be written.
 
-    Attributes:
-        clipped: values so far that lay outside the data type and were clipped to it.
-
     Raises:
         UserError: on entering, writing or leaving: the file cannot be written, or the disk is full.
     """
@@ -143,6 +140,7 @@ class CubeWriter:
 
     @property
     def clipped(self) -> int:
+        """Values so far that lay outside the data type and were clipped to it."""
         return sum(self._clipped)
 
     def __enter__(self) -> CubeWriter:

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import rasterio
+import torch
 
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.whole_file import journal_path, partial_path
@@ -242,9 +243,10 @@ def test_a_lost_raster_or_a_damaged_journal_is_refused(make_job, interrupt, reco
 
 
 def kill_at_random(job_file, chance):
-    """Run the engine and kill it after a random number of progress lines; return its exit status."""
+    """Run the engine, with as many threads as this process has, kill it at random, and return its exit status."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     engine = subprocess.Popen(
-        [sys.executable, "-m", "scdm_qgis.engine", str(job_file)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "scdm_qgis.engine", str(job_file)], stdout=subprocess.PIPE, text=True, env=environment
     )
     for line in engine.stdout:
         if json.loads(line)["event"] == "progress" and chance.random() < 0.3:
