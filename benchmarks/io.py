@@ -20,7 +20,7 @@ from typing import List
 from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.core.reconstruction import settings_for
 from scdm_qgis.engine import assemble, create_demo_scene, reconstruct, train
-from scdm_qgis.engine.batch_size import PIXELS
+from scdm_qgis.engine.batch_size import enough_tiles
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.jobs import AssembleCascade, CreateDemoScene, RgbToHyperspectral, TrainCascadeStage
 from scdm_qgis.engine.tile_batches import TilePixels, plan_batches, read_tiles
@@ -46,7 +46,7 @@ def read_all(job: RgbToHyperspectral, cascade: Cascade, sampling: Sampling) -> L
     margin = TileReconstructor(cascade, sampling).margin
     with open_cube(job.input) as cube:
         tiling = choose_tiling(job, cube, cascade.header)
-        size = max(1, PIXELS["cpu"] // tiling.lattice.tile_size**2)
+        size = enough_tiles("cpu", tiling.lattice.tile_size)
         batches = plan_batches(tiling.lattice, tiling.window, lambda: size)
         return [read_tiles(cube, tiling.rgb_bands, batch.tiles, margin) for batch in batches]
 

@@ -20,7 +20,7 @@ import math
 import os
 import tempfile
 from dataclasses import dataclass, replace
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 from unittest.mock import patch
 
 import numpy as np
@@ -64,18 +64,7 @@ SHOWN_DIFFERENCE = 150
 class IndependentNoise:
     """Noise that every tile of a batch draws for itself; takes what `PlacedNoise` takes."""
 
-    def __init__(
-        self,
-        seed: int,
-        stage: int,
-        draw: int,
-        origins: Sequence[Tuple[int, int]],
-        bands: int,
-        height: int,
-        width: int,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        form = (bands, height, width, device)
+    def __init__(self, seed: int, stage: int, draw: int, origins: Sequence[Tuple[int, int]], *form: Any) -> None:
         seeds = ((seed * 1_000_003 + row + 1) * 1_000_003 + column + 1 for row, column in origins)
         self._tiles = [PlacedNoise(own, stage, draw, [origin], *form) for own, origin in zip(seeds, origins)]
 

@@ -13,6 +13,11 @@ SHARE_OF_MEMORY = 0.7
 """A batch takes at most this share of a GPU's free memory."""
 
 
+def enough_tiles(device_type: str, tile_size: int) -> int:
+    """Return how many tiles keep a device busy, whatever its memory."""
+    return max(1, PIXELS[device_type] // tile_size**2)
+
+
 def automatic_batch_size(device: torch.device, tile_size: int, compute_one: Callable[[], None]) -> int:
     """Return how many tiles are enough to keep a device busy and fit into its memory.
 
@@ -21,7 +26,7 @@ def automatic_batch_size(device: torch.device, tile_size: int, compute_one: Call
         tile_size: side of a tile in pixels.
         compute_one: computes one tile, so that a GPU's memory can be measured.
     """
-    enough = max(1, PIXELS[device.type] // tile_size**2)
+    enough = enough_tiles(device.type, tile_size)
     if device.type != "cuda":
         return enough
     before = torch.cuda.memory_allocated(device)

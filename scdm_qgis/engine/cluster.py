@@ -8,7 +8,7 @@ import warnings
 from collections import deque
 from concurrent.futures import CancelledError
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Deque, Dict, FrozenSet, Generator, Iterator, Optional, Tuple, Type
 
@@ -18,7 +18,7 @@ from distributed.scheduler import KilledWorker
 from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.engine import cluster_worker
-from scdm_qgis.engine.batch_size import PIXELS
+from scdm_qgis.engine.batch_size import enough_tiles
 from scdm_qgis.engine.cluster_worker import Abilities, TileWorker
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.fingerprint import as_json, of_raster
@@ -44,12 +44,12 @@ SECONDS_TO_LEAVE, SECONDS_TO_ASK = 10, 0.2
 
 @dataclass(frozen=True)
 class _Task:
-    """A batch, what the workers need for it, and what it was given to."""
+    """A batch, what the workers need for it, its result to be, and the workers it was given to."""
 
     batch: TileBatch
     arguments: Tuple[Any, ...]
-    future: Optional[Future] = None
-    workers: FrozenSet[str] = frozenset()
+    future: Future
+    workers: FrozenSet[str]
 
 
 class Cluster:
@@ -135,7 +135,7 @@ class Cluster:
         return ready
 
     def _problem(self, worker: str) -> Optional[str]:
-        """Ask a worker what keeps it from computing."""
+        """Ask a worker what keeps it from computing; `Client.run` would wait for one that never answers."""
         try:
             answers = self._client.sync(
                 self._client._run,
@@ -161,7 +161,7 @@ class Cluster:
 
     def automatic_batch_size(self, sampling: Sampling) -> int:
         """Return how many tiles keep a worker busy; workers halve what their memory is too small for."""
-        return max(1, PIXELS[self.device_type] // self._tiling.lattice.tile_size**2)
+        return enough_tiles(self.device_type, self._tiling.lattice.tile_size)
 
     def spectra(
         self, batches: Iterator[TileBatch], sampling: Sampling, threads: int, progress: Progress
@@ -173,7 +173,7 @@ class Cluster:
                 while len(out) >= BATCHES_A_WORKER * max(1, len(self._ready_workers())):
                     yield self._next(out, sampling, progress)
                 arguments = (self._name, sampling, threads, batch.tiles, pixels)
-                out.append(self._submit(_Task(batch, arguments)))
+                out.append(self._submit(batch, arguments))
             while out:
                 yield self._next(out, sampling, progress)
 
@@ -197,33 +197,30 @@ class Cluster:
             else:
                 yield batch, read_tiles(self._cube, self._tiling.rgb_bands, batch.tiles, self._margin)
 
-    def _submit(self, task: _Task) -> _Task:
-        """Give a task to the workers that can compute now, or to the first that can."""
+    def _submit(self, batch: TileBatch, arguments: Tuple[Any, ...]) -> _Task:
+        """Give a batch to the workers that can compute now, or to the first that can."""
         while not (workers := self._ready_workers()):
             time.sleep(SECONDS_BETWEEN_LOOKS)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph")  # pixels in the task survive a worker's death
             future = self._client.submit(
-                cluster_worker.compute, *task.arguments, pure=False, retries=2, workers=list(workers)
+                cluster_worker.compute, *arguments, pure=False, retries=2, workers=list(workers)
             )
-        return replace(task, future=future, workers=workers)
+        return _Task(batch, arguments, future, workers)
 
     def _result(self, task: _Task) -> Tuple[Optional[TileSpectra], Optional[int]]:
         """Wait for a result; Dask computes it anew where the worker is lost that had it."""
         while True:
-            future = task.future
-            if future is None:
-                raise ValueError("the task was not submitted")
             try:
-                result: Tuple[Optional[TileSpectra], Optional[int]] = future.result(timeout=SECONDS_BETWEEN_LOOKS)
+                result: Tuple[Optional[TileSpectra], Optional[int]] = task.future.result(timeout=SECONDS_BETWEEN_LOOKS)
                 return result
             except CancelledError as error:
                 raise self._lost() from error
             except TimeoutError:
-                if future.done():
+                if task.future.done():
                     raise  # the task's own
                 if not task.workers & self._ready_workers():
-                    task = self._submit(task)
+                    task = self._submit(task.batch, task.arguments)
             except KilledWorker as error:
                 raise UserError(
                     f"A batch of tiles has killed several workers ({error}).",

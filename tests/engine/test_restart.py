@@ -68,8 +68,8 @@ class InterruptedHereError(Exception):
 
 
 @pytest.fixture
-def interrupt(monkeypatch):
-    """Return a function that lets the next run end in an exception after as many checkpoints."""
+def interrupted(make_job, recorder):
+    """Return a function that starts the run, ends it by an exception after as many checkpoints, and returns its job."""
     save = Journal.save
 
     def after(count):
@@ -81,10 +81,14 @@ def interrupt(monkeypatch):
             left[0] -= 1
             save(journal, checkpoint)
 
-        monkeypatch.setattr(Journal, "save", save_or_fail)
-        monkeypatch.setattr(Journal, "save_when_due", save_or_fail)
+        job = make_job()
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedHereError):
+            patch.setattr(Journal, "save", save_or_fail)
+            patch.setattr(Journal, "save_when_due", save_or_fail)
+            reconstruct.run(job, recorder.events)
+        return job
 
-    yield after
+    return after
 
 
 @pytest.fixture
@@ -96,28 +100,18 @@ def expected(make_job, recorder):
 
 
 @pytest.mark.parametrize("checkpoints", [1, 3, 5, 7, 8])
-def test_a_run_that_is_taken_up_gives_the_same_pixels(
-    make_job, interrupt, expected, recorder, monkeypatch, checkpoints
-):
-    job = make_job()
-    interrupt(checkpoints)
-    with pytest.raises(InterruptedHereError):
-        reconstruct.run(job, recorder.events)
+def test_a_run_that_is_taken_up_gives_the_same_pixels(interrupted, expected, recorder, checkpoints):
+    job = interrupted(checkpoints)
     assert len(leftovers(job)) == 4
     assert not os.path.exists(job.output)
-    monkeypatch.undo()
     results = reconstruct.run(replace(job, resume=True), recorder.events)
     assert_same(job, expected)
     assert leftovers(job) == []
     assert results["TILES"] == 8 * 3
 
 
-def test_only_what_is_missing_is_computed(make_job, interrupt, recorder, monkeypatch):
-    job = make_job()
-    interrupt(7)
-    with pytest.raises(InterruptedHereError):
-        reconstruct.run(job, recorder.events)
-    monkeypatch.undo()
+def test_only_what_is_missing_is_computed(interrupted, recorder):
+    job = interrupted(7)
     before = len(recorder.lines)
     reconstruct.run(replace(job, resume=True), recorder.events)
     said = recorder.lines[before:]
@@ -125,11 +119,8 @@ def test_only_what_is_missing_is_computed(make_job, interrupt, recorder, monkeyp
     assert min(line["percent"] for line in said if line["event"] == "progress") >= 64
 
 
-def test_before_the_first_checkpoint_nothing_is_left(make_job, interrupt, recorder):
-    job = make_job()
-    interrupt(0)
-    with pytest.raises(InterruptedHereError):
-        reconstruct.run(job, recorder.events)
+def test_before_the_first_checkpoint_nothing_is_left(interrupted):
+    job = interrupted(0)
     assert leftovers(job) == []
 
 
@@ -153,12 +144,8 @@ def test_a_run_that_died_between_two_final_names_is_finished(make_job, expected,
     assert leftovers(job) == []
 
 
-def test_without_resume_a_run_starts_afresh(make_job, interrupt, expected, recorder, monkeypatch):
-    job = make_job()
-    interrupt(4)
-    with pytest.raises(InterruptedHereError):
-        reconstruct.run(job, recorder.events)
-    monkeypatch.undo()
+def test_without_resume_a_run_starts_afresh(interrupted, expected, recorder):
+    job = interrupted(4)
     reconstruct.run(job, recorder.events)
     assert_same(job, expected)
 
@@ -175,59 +162,39 @@ def test_with_nothing_to_resume_a_run_starts_at_the_beginning(make_job, expected
     [({"seed": 1}, "SEED"), ({"samples": 3}, "SAMPLES"), ({"tile_size": 24}, "TILE_SIZE"), ({"steps": 2}, "STEPS"),
      ({"extent": [400000, 5799900, 400100, 5800000]}, "EXTENT"), ({"batch_size": 3}, "BATCH_SIZE")],
 )  # fmt: skip
-def test_other_settings_are_refused_and_what_is_done_stays(make_job, interrupt, recorder, monkeypatch, changes, name):
-    job = make_job()
-    interrupt(4)
-    with pytest.raises(InterruptedHereError):
-        reconstruct.run(job, recorder.events)
-    monkeypatch.undo()
+def test_other_settings_are_refused_and_what_is_done_stays(interrupted, recorder, changes, name):
+    job = interrupted(4)
     with pytest.raises(UserError, match=f"cannot be taken up: {name} is not what it was.*without RESUME"):
         reconstruct.run(replace(job, resume=True, **changes), recorder.events)
     assert len(leftovers(job)) == 4
 
 
-def test_another_input_or_a_missing_file_is_refused(make_job, make_cube, interrupt, recorder, monkeypatch):
-    job = make_job()
-    interrupt(4)
-    with pytest.raises(InterruptedHereError):
-        reconstruct.run(job, recorder.events)
-    monkeypatch.undo()
+def test_another_input_or_a_missing_file_is_refused(interrupted, recorder):
+    job = interrupted(4)
     os.utime(job.input, ns=(1, 1))
     with pytest.raises(UserError, match="INPUT is not what it was"):
         reconstruct.run(replace(job, resume=True), recorder.events)
 
 
-def test_statistics_beside_the_input_change_nothing(make_job, interrupt, recorder, monkeypatch):
+def test_statistics_beside_the_input_change_nothing(interrupted, recorder):
     """QGIS writes them when a layer is looked at."""
-    job = make_job()
-    interrupt(4)
-    with pytest.raises(InterruptedHereError):
-        reconstruct.run(job, recorder.events)
-    monkeypatch.undo()
+    job = interrupted(4)
     with open(f"{job.input}.aux.xml", "w") as file:
         file.write("<PAMDataset><Metadata><MDI key='a'>b</MDI></Metadata></PAMDataset>")
     reconstruct.run(replace(job, resume=True), recorder.events)
     assert os.path.exists(job.output)
 
 
-def test_too_little_memory_leaves_what_an_interrupted_run_has_done(make_job, interrupt, recorder, monkeypatch):
-    job = make_job()
-    interrupt(4)
-    with pytest.raises(InterruptedHereError):
-        reconstruct.run(job, recorder.events)
-    monkeypatch.undo()
+def test_too_little_memory_leaves_what_an_interrupted_run_has_done(interrupted, recorder, monkeypatch):
+    job = interrupted(4)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: namedtuple("Memory", "available")(50_000_000))
     with pytest.raises(UserError, match="memory are needed"):
         reconstruct.run(job, recorder.events)
     assert len(leftovers(job)) == 4
 
 
-def test_a_lost_raster_or_a_damaged_journal_is_refused(make_job, interrupt, recorder, monkeypatch):
-    job = make_job()
-    interrupt(4)
-    with pytest.raises(InterruptedHereError):
-        reconstruct.run(job, recorder.events)
-    monkeypatch.undo()
+def test_a_lost_raster_or_a_damaged_journal_is_refused(interrupted, recorder):
+    job = interrupted(4)
     whole = os.path.getsize(partial_path(job.output))
     os.truncate(partial_path(job.output), whole // 2)
     with pytest.raises(UserError, match=r"out_output.part.tif' is damaged. Run without RESUME"):
