@@ -12,7 +12,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scdm_qgis.core.presets import PRESETS
-from scdm_qgis.core.unet import Downsample, SelfAttention, UNet
+from scdm_qgis.core.unet import UNet
+from scdm_qgis.core.unet_blocks import Downsample, SelfAttention
 
 BANDS, CONDITION_BANDS = 48, 12
 

@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
+from typing import Dict, List, Tuple
+
 import torch
 from torch import Tensor
 
-from scdm_qgis.core.denoiser import Denoiser, Prediction
+from scdm_qgis.core.precision import in_bfloat16
+from scdm_qgis.core.unet import EmptyCondition, UNet
+
+CACHE_BYTES = 512 * 2**20
+"""What is kept of the empty condition's features takes at most so much memory."""
 
 
-class GuidedDenoiser:
-    """Push predictions away from those for an empty (all-zero) condition.
+class GuidedNetwork:
+    """A stage's U-Net as samplers ask it: pushed away from what it says to an empty (all-zero) condition.
 
-    eps = eps_c + s (eps_c - eps_0), and x_0 likewise: both are linear in the network's output.
+    out = out_c + s (out_c - out_0). What a network says of x_0 and eps is linear in its output, so both are
+    guided with it.
 
     Args:
-        denoiser: the denoiser to guide.
-        weight: s; 0 asks it once and changes nothing.
+        network: the U-Net.
+        weight: s; 0 asks the network once and changes nothing.
+        bfloat16: whether it computes in bfloat16.
     """
 
-    def __init__(self, denoiser: Denoiser, weight: float) -> None:
-        self._denoiser = denoiser
+    def __init__(self, network: UNet, weight: float = 0.0, bfloat16: bool = False) -> None:
+        self._network = in_bfloat16(network) if bfloat16 else network
         self._weight = weight
+        self._kept: Dict[Tuple[int, int, int], List[EmptyCondition]] = {}
+        self._kept_bytes = 0
 
-    def __call__(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Prediction:
-        """Return the guided prediction."""
-        conditional = self._denoiser(x_t, t, condition)
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """Return the guided output, float32 (batch, band, row, column); all samples are at the same timestep."""
         if self._weight == 0:
-            return conditional
-        empty = self._denoiser(x_t, t, torch.zeros_like(condition))
-        return Prediction(
-            x_0=conditional.x_0 + self._weight * (conditional.x_0 - empty.x_0),
-            eps=conditional.eps + self._weight * (conditional.eps - empty.eps),
-        )
+            return self._network(x_t, t, condition).float()
+        empty = self._empty(t, *x_t.shape[-2:])
+        conditional, unconditional = self._network.forward_twice(x_t, t, condition, empty)
+        return torch.lerp(unconditional.float(), conditional.float(), 1 + self._weight)
+
+    def _empty(self, t: Tensor, height: int, width: int) -> List[EmptyCondition]:
+        """Return the empty condition's features, kept for the next batch as far as there is room.
+
+        Not on GPUs, which would have to be waited for to know the timestep; there a batch has many tiles, which
+        share what is made for one.
+        """
+        if t.device.type != "cpu":
+            return self._network.empty_condition(t, height, width)
+        key = int(t[0]), height, width
+        if key in self._kept:
+            return self._kept[key]
+        made = self._network.empty_condition(t, height, width)
+        size = sum(tensor.nbytes for empty in made for tensor in (empty.rest, *empty.part))
+        if self._kept_bytes + size <= CACHE_BYTES:
+            self._kept[key] = made
+            self._kept_bytes += size
+        return made

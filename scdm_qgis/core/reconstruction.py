@@ -8,12 +8,12 @@ from typing import Callable, List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from scdm_qgis.core.cascade import Cascade, Stage
+from scdm_qgis.core.cascade import Stage
 from scdm_qgis.core.cascade_header import SAMPLERS, StageHeader, Truncation
-from scdm_qgis.core.context import context_maps
+from scdm_qgis.core.context import context_maps, context_radius
 from scdm_qgis.core.denoiser import make_denoiser
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.core.guidance import GuidedDenoiser
+from scdm_qgis.core.guidance import GuidedNetwork
 from scdm_qgis.core.noise import START, PlacedNoise
 from scdm_qgis.core.samplers import Noise, sample_ddim, sample_ddpm
 from scdm_qgis.core.truncation import TruncatedDenoiser
@@ -86,83 +86,90 @@ def settings_for(
     )
 
 
+class StageSampler:
+    """One stage, ready to be run on conditions.
+
+    Args:
+        stage: the stage, on the device to use.
+        settings: how to sample it.
+        bfloat16: let the network compute in bfloat16; everything around it stays float32.
+    """
+
+    def __init__(self, stage: Stage, settings: SamplingSettings, bfloat16: bool = False) -> None:
+        self.stage = stage
+        self._settings = settings
+        self._schedule = stage.schedule()
+        network = GuidedNetwork(stage.network, settings.guidance_weight, bfloat16)
+        denoiser = make_denoiser(stage.header.prediction, network, self._schedule)
+        self._denoiser = TruncatedDenoiser(denoiser, settings.truncation, self._schedule, stage.header.second_moment)
+
+    @torch.inference_mode()
+    def __call__(
+        self, condition: Tensor, noise: Optional[Noise], after_step: Callable[[], None] = lambda: None
+    ) -> Tensor:
+        """Return the stage's bands, normalised (tile, band, row, column).
+
+        What an anchored stage's network says is calibrated (`Anchor.calibrated_mean`, `Anchor.calibrated_draw`).
+
+        Args:
+            condition: of the stage (tile, condition band, row, column).
+            noise: noise by timestep and for the start; it is not asked where nothing is drawn.
+            after_step: called after every sampling step.
+        """
+        stage, settings = self.stage, self._settings
+        nothing = condition.new_zeros(len(condition), len(stage.header.bands), *condition.shape[-2:])
+        seen = stage.network_condition(condition)
+        if not settings.draw:
+            x_0 = sample_ddim(self._denoiser, self._schedule, seen, nothing, settings.steps, after_step)
+            return stage.from_sample(x_0 if stage.anchor is None else stage.anchor.calibrated_mean(x_0), condition)
+        if noise is None:
+            raise ValueError("drawing needs noise")
+        start = noise(START)
+        if settings.sampler == "ddpm":
+            x_0 = sample_ddpm(self._denoiser, self._schedule, seen, start, noise, after_step)
+        else:
+            x_0 = sample_ddim(self._denoiser, self._schedule, seen, start, settings.steps, after_step)
+        if stage.anchor is not None:
+            mean = sample_ddim(self._denoiser, self._schedule, seen, nothing, 1, lambda: None)
+            x_0 = stage.anchor.calibrated_draw(x_0, mean)
+        return stage.from_sample(x_0, condition)
+
+
 @torch.inference_mode()
 def reconstruct(
-    cascade: Cascade,
+    stages: Sequence[StageSampler],
     rgb: Tensor,
     valid: Tensor,
-    settings: Sequence[SamplingSettings],
     seed: int,
     draw: int,
     origins: Sequence[Tuple[int, int]],
-    bfloat16: bool = False,
     after_step: Callable[[], None] = lambda: None,
 ) -> List[Tensor]:
-    """Run every stage on a batch of tiles.
+    """Run every stage of a cascade on a batch of tiles.
 
     Args:
-        cascade: the stages, on the device to use.
-        rgb: normalised RGB tiles on that device with a margin of `cascade.context_radius` pixels on every
+        stages: all stages, in order.
+        rgb: normalised RGB tiles on the stages' device with a margin of `Cascade.context_radius` pixels on every
             side (tile, 3, margin + row + margin, margin + column + margin).
         valid: 1 where a pixel of `rgb` counts, 0 elsewhere, as outside the raster (tile, 1, as `rgb`).
-        settings: one a stage.
         seed: of the noise.
         draw: 0-based number of the draw; it selects the noise.
         origins: (row, column) of each tile in the whole raster, which select the noise.
-        bfloat16: let the network compute in bfloat16; everything around it stays float32.
         after_step: called after every sampling step.
 
     Returns:
         The output of every stage, normalised (tile, band, row, column), without the margin.
     """
-    margin = cascade.context_radius
+    sigmas = {sampler.stage.header.condition.context_sigmas for sampler in stages}
+    margin = max(context_radius(of) for of in sigmas)
     height, width = (side - 2 * margin for side in rgb.shape[-2:])
     inner = (..., slice(margin, margin + height), slice(margin, margin + width))
-    sigmas = {stage.header.condition.context_sigmas for stage in cascade.stages}
     contexts = {of: context_maps(rgb, valid, of)[inner] for of in sigmas}
     outputs: List[Tensor] = []
-    for stage, chosen in zip(cascade.stages, settings):
-        context = contexts[stage.header.condition.context_sigmas]
-        condition = stage.condition(outputs[-1] if outputs else None, rgb[inner], context)
-        noise = PlacedNoise(seed, stage.header.index, draw, origins, len(stage.header.bands), height, width, rgb.device)
-        outputs.append(sample_stage(stage, condition, chosen, noise, bfloat16, after_step))
+    for sampler in stages:
+        header = sampler.stage.header
+        context = contexts[header.condition.context_sigmas]
+        condition = sampler.stage.condition(outputs[-1] if outputs else None, rgb[inner], context)
+        noise = PlacedNoise(seed, header.index, draw, origins, len(header.bands), height, width, rgb.device)
+        outputs.append(sampler(condition, noise, after_step))
     return outputs
-
-
-def sample_stage(
-    stage: Stage,
-    condition: Tensor,
-    settings: SamplingSettings,
-    noise: Optional[Noise],
-    bfloat16: bool = False,
-    after_step: Callable[[], None] = lambda: None,
-) -> Tensor:
-    """Run one stage on its condition and return its bands, normalised (tile, band, row, column).
-
-    What an anchored stage's network says is calibrated (`Anchor.calibrated_mean`, `Anchor.calibrated_draw`).
-
-    Args:
-        noise: noise by timestep and for the start; it is not asked where nothing is drawn.
-    """
-    schedule = stage.schedule()
-    guided = GuidedDenoiser(make_denoiser(stage.header.prediction, stage.network, schedule), settings.guidance_weight)
-    denoiser = TruncatedDenoiser(guided, settings.truncation, schedule, stage.header.second_moment)
-    nothing = condition.new_zeros(len(condition), len(stage.header.bands), *condition.shape[-2:])
-    if settings.draw:
-        if noise is None:
-            raise ValueError("drawing needs noise")
-        start = noise(START)
-    else:
-        start = nothing
-    seen = stage.network_condition(condition)
-    with torch.autocast(condition.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-        if settings.sampler == "ddpm" and noise is not None:
-            x_0 = sample_ddpm(denoiser, schedule, seen, start, noise, after_step)
-        else:
-            x_0 = sample_ddim(denoiser, schedule, seen, start, settings.steps, after_step)
-        if stage.anchor is not None and settings.draw:
-            mean = sample_ddim(denoiser, schedule, seen, nothing, 1, lambda: None)
-            x_0 = stage.anchor.calibrated_draw(x_0, mean)
-        elif stage.anchor is not None:
-            x_0 = stage.anchor.calibrated_mean(x_0)
-    return stage.from_sample(x_0, condition)

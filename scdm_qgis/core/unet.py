@@ -7,94 +7,21 @@ the decoder takes both branches' features at every level. Tensors are (batch, ba
 from __future__ import annotations
 
 import math
-from typing import List, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scdm_qgis.core.presets import NetworkConfig
+from scdm_qgis.core.unet_blocks import DecoderBlock, Downsample, ResidualBlock, SkipPart, TimeEmbedding, Upsample
 
 
-class TimeEmbedding(nn.Module):
-    """Sinusoid of the base width, then Linear-SiLU-Linear to four times that width."""
+class EmptyCondition(NamedTuple):
+    """What a decoder block needs of the features of an all-zero condition, see `DecoderBlock.join`."""
 
-    def __init__(self, base_channels: int) -> None:
-        super().__init__()
-        half = base_channels // 2
-        self.frequencies: Tensor
-        self.register_buffer("frequencies", torch.exp(-math.log(10000) / half * torch.arange(half)), persistent=False)
-        self.expand = nn.Linear(base_channels, 4 * base_channels)
-        self.mix = nn.Linear(4 * base_channels, 4 * base_channels)
-
-    def forward(self, t: Tensor) -> Tensor:
-        """Embed timesteps (batch,) as (batch, 4 * base_channels)."""
-        angles = torch.outer(t.to(self.frequencies.dtype), self.frequencies)
-        return self.mix(F.silu(self.expand(torch.cat([angles.sin(), angles.cos()], dim=-1))))
-
-
-class SelfAttention(nn.Module):
-    """One-head attention over all pixels, added to its input."""
-
-    def __init__(self, channels: int, norm_groups: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(norm_groups, channels)
-        self.query_key_value = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return features of the same shape."""
-        batch, channels, height, width = x.shape
-        pixels = self.query_key_value(self.norm(x)).flatten(2).transpose(1, 2)
-        query, key, value = (part.unsqueeze(1) for part in pixels.chunk(3, dim=-1))
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        return x + self.out(mixed.squeeze(1).transpose(1, 2).reshape(batch, channels, height, width))
-
-
-class ResidualBlock(nn.Module):
-    """Norm-SiLU-conv, plus the time embedding, norm-SiLU-dropout-conv, plus the shortcut; then attention."""
-
-    def __init__(self, channels_in: int, channels_out: int, attention: bool, config: NetworkConfig) -> None:
-        super().__init__()
-        self.norm_in = nn.GroupNorm(config.norm_groups, channels_in)
-        self.conv_in = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.time = nn.Linear(4 * config.base_channels, channels_out)
-        self.norm_out = nn.GroupNorm(config.norm_groups, channels_out)
-        self.dropout = nn.Dropout(config.dropout)
-        self.conv_out = nn.Conv2d(channels_out, channels_out, 3, padding=1)
-        self.shortcut = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
-        self.attention = SelfAttention(channels_out, config.norm_groups) if attention else nn.Identity()
-
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """Return features of `channels_out` channels; `time` is the time embedding."""
-        h = self.conv_in(F.silu(self.norm_in(x)))
-        h = h + self.time(F.silu(time))[:, :, None, None]
-        h = self.conv_out(self.dropout(F.silu(self.norm_out(h))))
-        return self.attention(h + self.shortcut(x))
-
-
-class Downsample(nn.Module):
-    """Halve the resolution: 3 x 3 convolution with stride 2."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """Return features at half the resolution."""
-        return self.conv(x)
-
-
-class Upsample(nn.Module):
-    """Double the resolution: nearest neighbour, then a 3 x 3 convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return features at twice the resolution."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    rest: Tensor
+    part: SkipPart
 
 
 class UNet(nn.Module):
@@ -125,7 +52,7 @@ class UNet(nn.Module):
         self.conv_out = nn.Conv2d(widths[0], bands, 3, padding=1)
 
     def _build_encoder(self, widths: List[int]) -> Tuple[nn.ModuleList, List[int]]:
-        encoder, width = nn.ModuleList(), widths[0]
+        encoder, width = nn.ModuleList(), self.config.base_channels
         skip_widths = [width]
         for level, level_width in enumerate(widths):
             for _ in range(self.config.encoder_blocks):
@@ -145,7 +72,7 @@ class UNet(nn.Module):
             blocks = nn.ModuleList()
             for _ in range(self.config.decoder_blocks):
                 attention = level in self.config.attention_levels
-                blocks.append(ResidualBlock(width + 2 * remaining.pop(), widths[level], attention, self.config))
+                blocks.append(DecoderBlock(width, remaining.pop(), widths[level], attention, self.config))
                 width = widths[level]
             decoder.append(blocks)
             if level > 0:
@@ -163,20 +90,84 @@ class UNet(nn.Module):
         Returns:
             (batch, bands, row, column).
         """
-        height, width = x_t.shape[-2:]
-        x_t, condition = (pad_by_reflection(x, self.config.divisor) for x in (x_t, condition))
-        time = self.time(t)
-        noisy_skips = self._encode(self.first_noisy(x_t), time)
-        condition_skips = self._encode(self.first_condition(condition), time)
-        x = noisy_skips[-1]
-        for block in self.middle:
-            x = block(x, time)
+        size = x_t.shape[-2:]
+        time, noisy_skips, condition_skips = self._both_encoded(x_t, t, condition)
+        x = self._middle(noisy_skips[-1], time)
         for level, blocks in enumerate(self.decoder):
             for block in blocks:  # type: ignore[attr-defined]
                 x = block(torch.cat([x, noisy_skips.pop(), condition_skips.pop()], dim=1), time)
-            if level < len(self.upsamplers):
-                x = self.upsamplers[level](x)
-        return self.conv_out(F.silu(self.norm_out(x)))[..., :height, :width]
+            x = self._upsample(x, level)
+        return self._last(x, size)
+
+    def forward_twice(
+        self, x_t: Tensor, t: Tensor, condition: Tensor, empty: Sequence[EmptyCondition]
+    ) -> Tuple[Tensor, Tensor]:
+        """Predict with a condition and with an empty one (eq. 19); not for training.
+
+        The noisy image's encoder and the middle know nothing of the condition, nor do the noisy image's shares in
+        the decoder, so they are computed once; those of the empty condition are given. All samples are at
+        the same timestep.
+
+        Args:
+            x_t, t, condition: as in `forward`.
+            empty: `empty_condition` at this timestep and size.
+
+        Returns:
+            What `forward` returns for the condition, and for zeros in its place.
+        """
+        size = x_t.shape[-2:]
+        time, noisy_skips, condition_skips = self._both_encoded(x_t, t, condition)
+        x = without = self._middle(noisy_skips[-1], time)
+        given = iter(empty)
+        for level, blocks in enumerate(self.decoder):
+            for block in blocks:  # type: ignore[attr-defined]
+                noisy, features = noisy_skips.pop(), condition_skips.pop()
+                part, (rest, empty_part) = block.noisy_part(noisy), next(given)
+                both = block.condition_part(features).add_(part)
+                x = block.join(x, noisy, block.condition_rest(features), both, time)
+                without = block.join(without, noisy, rest, part.add_(empty_part), time)
+            x, without = self._upsample(x, level), self._upsample(without, level)
+        return self._last(x, size), self._last(without, size)
+
+    def empty_condition(self, t: Tensor, height: int, width: int) -> List[EmptyCondition]:
+        """Return what `forward_twice` needs of an all-zero condition.
+
+        It depends on nothing but the timestep and the size.
+
+        Args:
+            t: timesteps; the first is taken.
+            height: rows of the samples.
+            width: their columns.
+        """
+        weight = self.first_condition.weight
+        condition = weight.new_zeros(
+            1, weight.shape[1], *(_padded(side, self.config.divisor) for side in (height, width))
+        )
+        skips = self._encode(self.first_condition(condition), self.time(t[:1]).to(weight.dtype))
+        blocks = [block for level in self.decoder for block in level]  # type: ignore[attr-defined]
+        return [
+            EmptyCondition(block.condition_rest(features).clone(), block.condition_part(features))
+            for block, features in zip(blocks, reversed(skips))
+        ]
+
+    def _both_encoded(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tuple[Tensor, List[Tensor], List[Tensor]]:
+        """Return the time embedding and both branches' features, as the decoder takes them."""
+        dtype = self.first_noisy.weight.dtype
+        x_t, condition = (pad_by_reflection(x, self.config.divisor).to(dtype) for x in (x_t, condition))
+        time = self.time(t).to(dtype)
+        return time, self._encode(self.first_noisy(x_t), time), self._encode(self.first_condition(condition), time)
+
+    def _middle(self, x: Tensor, time: Tensor) -> Tensor:
+        for block in self.middle:
+            x = block(x, time)
+        return x
+
+    def _upsample(self, x: Tensor, level: int) -> Tensor:
+        return self.upsamplers[level](x) if level < len(self.upsamplers) else x
+
+    def _last(self, x: Tensor, size: torch.Size) -> Tensor:
+        """Return the output, cut to the samples' size."""
+        return self.conv_out(F.silu(self.norm_out(x)))[..., : size[0], : size[1]]
 
     def _encode(self, x: Tensor, time: Tensor) -> List[Tensor]:
         """Return the features the decoder takes, finest first."""
@@ -193,9 +184,13 @@ def pad_by_reflection(x: Tensor, divisor: int) -> Tensor:
     """
     for dim in (-2, -1):
         size = x.shape[dim]
-        padded = math.ceil(size / divisor) * divisor
+        padded = _padded(size, divisor)
         if padded != size:
             period = max(2 * (size - 1), 1)
             index = torch.arange(padded, device=x.device) % period
             x = x.index_select(dim, torch.where(index < size, index, period - index))
     return x
+
+
+def _padded(side: int, divisor: int) -> int:
+    return math.ceil(side / divisor) * divisor

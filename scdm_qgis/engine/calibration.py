@@ -10,7 +10,7 @@ import torch
 
 from scdm_qgis.core.cascade import Stage
 from scdm_qgis.core.noise import PlacedNoise
-from scdm_qgis.core.reconstruction import sample_stage, settings_for
+from scdm_qgis.core.reconstruction import StageSampler, settings_for
 from scdm_qgis.core.residual import Anchor
 from scdm_qgis.core.training import Batch
 
@@ -66,8 +66,7 @@ def gather_evidence(stage: Stage, batches: Sequence[Batch], seed: int, bfloat16:
     """
     anchor = _anchor(stage)
     parts: List[Evidence] = []
-    mean_settings = settings_for(stage.header, draw=False)
-    draw_settings = settings_for(stage.header, draw=True)
+    estimate, draw_once = (StageSampler(stage, settings_for(stage.header, draw), bfloat16) for draw in (False, True))
     for number, batch in enumerate(batches):
         bands, height, width = batch.target.shape[1:]
         # Places are only names for noise here: every patch gets noise of its own.
@@ -77,8 +76,8 @@ def gather_evidence(stage: Stage, batches: Sequence[Batch], seed: int, bfloat16:
         drawn = []
         for draw in range(DRAWS):
             noise = PlacedNoise(seed, stage.header.index, draw, origins, bands, height, width, batch.target.device)
-            drawn.append(residual(sample_stage(stage, batch.condition, draw_settings, noise, bfloat16)))
-        mean = residual(sample_stage(stage, batch.condition, mean_settings, None, bfloat16))
+            drawn.append(residual(draw_once(batch.condition, noise)))
+        mean = residual(estimate(batch.condition, None))
         deviation = torch.stack(drawn).std(dim=0)
         valid = batch.valid[:, 0] > 0
         values = (x.permute(0, 2, 3, 1)[valid].cpu().numpy() for x in (mean, residual(batch.target), deviation))

@@ -56,8 +56,10 @@ def choose_bfloat16(precision: str, device: torch.device) -> bool:
 @torch.inference_mode()
 def _convolution_seconds(dtype: torch.dtype) -> float:
     """Return the shortest of several times a convolution like the networks' takes."""
-    layer = torch.nn.Conv2d(64, 64, 3, padding=1, dtype=dtype)
-    features, seconds = torch.zeros(8, 64, 32, 32, dtype=dtype), []
+    layout = torch.channels_last if dtype == torch.bfloat16 else torch.contiguous_format  # as the networks'
+    layer = torch.nn.Conv2d(64, 64, 3, padding=1, dtype=dtype).to(memory_format=layout)  # type: ignore[call-overload]
+    features = torch.zeros(8, 64, 32, 32, dtype=dtype).contiguous(memory_format=layout)
+    seconds = []
     for _ in range(6):
         started = time.perf_counter()
         layer(features)

@@ -176,9 +176,10 @@ class StageTrainer:
         left_out = np.concatenate(left)
         own, ridge = Errors(self.normalisation), Errors(self.normalisation)
         for fold, part in folds:
-            calibrated, plain = calibrate(fold, evidence, left_out), fit_plain_ridge(self.header, part)
+            estimate = validation.posterior_mean(calibrate(fold, evidence, left_out), settings.bfloat16)
+            plain = fit_plain_ridge(self.header, part)
             for batch in part.hold_out_batches(validation.MOST_PATCHES, PATCHES_AT_ONCE):
-                own.add(validation.estimate(calibrated, batch, settings.bfloat16), batch)
+                own.add(estimate(batch.condition, None), batch)
                 ridge.add(plain(batch.condition), batch)
         coverage = measure_coverage(evidence, left_out)
         result = Validation(True, None, own.judgement(), ridge.judgement(), (), coverage)

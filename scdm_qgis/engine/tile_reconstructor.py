@@ -11,7 +11,7 @@ import torch
 
 from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.core.reconstruction import SamplingSettings, reconstruct
+from scdm_qgis.core.reconstruction import SamplingSettings, StageSampler, reconstruct
 from scdm_qgis.engine.tile_batches import TilePixels
 from scdm_qgis.raster.tiles import Tile
 
@@ -64,8 +64,12 @@ class TileReconstructor:
     def __init__(self, cascade: Cascade, sampling: Sampling) -> None:
         self.margin = cascade.context_radius
         self.largest_batch: Optional[int] = None
-        self._cascade = cascade
+        self._normalisation = cascade.header.normalisation
         self._sampling = sampling
+        self._stages = [
+            StageSampler(stage, settings, sampling.bfloat16)
+            for stage, settings in zip(cascade.stages, sampling.settings)
+        ]
         self._device = cascade.stages[0].device
 
     def __call__(self, pixels: TilePixels, after_step: Callable[[], None] = lambda: None) -> TileSpectra:
@@ -101,7 +105,7 @@ class TileReconstructor:
     def _draw_all(
         self, pixels: TilePixels, after_step: Callable[[], None]
     ) -> Tuple[List[np.ndarray], Optional[np.ndarray]]:
-        normalisation = self._cascade.header.normalisation
+        normalisation = self._normalisation
         rgb = (pixels.rgb - np.float32(normalisation.offset)) / np.float32(normalisation.scale)
         tiles = torch.from_numpy(rgb).to(self._device)
         counting = torch.from_numpy(pixels.valid[:, None].astype(np.float32)).to(self._device)
@@ -109,14 +113,12 @@ class TileReconstructor:
         squares: Optional[torch.Tensor] = None
         for draw in range(self._sampling.draws):
             outputs = reconstruct(
-                self._cascade,
+                self._stages,
                 tiles,
                 counting,
-                self._sampling.settings,
                 self._sampling.seed,
                 draw,
                 [(tile.row, tile.column) for tile in pixels.tiles],
-                self._sampling.bfloat16,
                 after_step,
             )
             if draw == 0:

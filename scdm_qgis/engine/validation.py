@@ -11,7 +11,7 @@ import torch
 from scdm_qgis.core.cascade import Stage
 from scdm_qgis.core.cascade_header import Normalisation
 from scdm_qgis.core.metrics import spectral_angle
-from scdm_qgis.core.reconstruction import sample_stage, settings_for
+from scdm_qgis.core.reconstruction import StageSampler, settings_for
 from scdm_qgis.core.training import Batch, TrainingSettings, draw, stage_loss
 from scdm_qgis.engine.anchor import Regression
 
@@ -97,17 +97,16 @@ class Errors:
         return Judgement(float(np.sqrt(self._squares / self._values)), self._angles / self._pixels)
 
 
-@torch.inference_mode()
-def estimate(stage: Stage, batch: Batch, bfloat16: bool) -> torch.Tensor:
-    """Return an anchored stage's posterior-mean estimate, normalised (batch, band, row, column)."""
-    return sample_stage(stage, batch.condition, settings_for(stage.header, draw=False), None, bfloat16)
+def posterior_mean(stage: Stage, bfloat16: bool) -> StageSampler:
+    """Return what makes an anchored stage's posterior-mean estimate."""
+    return StageSampler(stage, settings_for(stage.header, draw=False), bfloat16)
 
 
 def judge_stage(stage: Stage, batches: Sequence[Batch], normalisation: Normalisation, bfloat16: bool) -> Judgement:
     """Judge an anchored stage's posterior-mean estimate."""
-    errors = Errors(normalisation)
+    errors, estimate = Errors(normalisation), posterior_mean(stage, bfloat16)
     for batch in batches:
-        errors.add(estimate(stage, batch, bfloat16), batch)
+        errors.add(estimate(batch.condition, None), batch)
     return errors.judgement()
 
 

@@ -6,16 +6,19 @@ import torch
 from scdm_qgis.core.cascade_header import Truncation
 from scdm_qgis.core.context import context_maps
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.core.reconstruction import reconstruct, settings_for
+from scdm_qgis.core.reconstruction import StageSampler, reconstruct, settings_for
 
 RGB = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))
 VALID = torch.ones(2, 1, 9, 7)
 ORIGINS = [(0, 0), (0, 7)]
 
 
+def samplers(cascade, draw=False, **options):
+    return [StageSampler(stage, settings_for(stage.header, draw, **options)) for stage in cascade.stages]
+
+
 def run(cascade, draw=False, **options):
-    settings = [settings_for(stage.header, draw, **options) for stage in cascade.stages]
-    return reconstruct(cascade, RGB, VALID, settings, seed=5, draw=0, origins=ORIGINS)
+    return reconstruct(samplers(cascade, draw, **options), RGB, VALID, seed=5, draw=0, origins=ORIGINS)
 
 
 def test_a_network_that_outputs_zero_leaves_the_regressions(make_stage, make_cascade):
@@ -47,10 +50,10 @@ def test_three_kinds_and_one_stage(make_stage, make_cascade, prediction):
 
 def test_draws_depend_on_seed_and_place_only(make_stage, make_cascade):
     cascade = make_cascade(make_stage(1, untrained_output=True), make_stage(2, untrained_output=True))
-    settings = [settings_for(stage.header, draw=True) for stage in cascade.stages]
+    stages = samplers(cascade, draw=True)
 
     def draw(seed=5, number=0, tiles=slice(None)):
-        return reconstruct(cascade, RGB[tiles], VALID[tiles], settings, seed, number, ORIGINS[tiles])[-1]
+        return reconstruct(stages, RGB[tiles], VALID[tiles], seed, number, ORIGINS[tiles])[-1]
 
     both = draw()
     assert torch.equal(both, draw())
@@ -67,13 +70,13 @@ def test_context_comes_from_the_margin(make_stage, make_cascade):
     assert margin == 3
     torch.manual_seed(0)
     image, valid = torch.rand(1, 3, 20, 24), (torch.rand(1, 1, 20, 24) > 0.2).float()
-    settings = [settings_for(stage.header, draw=False)]
+    stages = samplers(cascade)
     padded = [torch.nn.functional.pad(x, [margin] * 4) for x in (image, valid)]
-    (whole,) = reconstruct(cascade, *padded, settings, 0, 0, [(0, 0)])
+    (whole,) = reconstruct(stages, *padded, 0, 0, [(0, 0)])
     condition = torch.cat([image, context_maps(image, valid, (0.5, 1.0))], dim=1)
     assert torch.allclose(whole, stage.anchor.expect(condition).estimate, atol=1e-5)
     tile = (..., slice(5 - margin, 12 + margin), slice(4 - margin, 15 + margin))
-    (part,) = reconstruct(cascade, image[tile], valid[tile], settings, 0, 0, [(5, 4)])
+    (part,) = reconstruct(stages, image[tile], valid[tile], 0, 0, [(5, 4)])
     assert torch.allclose(part, whole[..., 5:12, 4:15], atol=1e-5)
 
 
@@ -91,10 +94,11 @@ def test_calibration_shrinks_the_mean_and_spreads_the_draws(make_stage, make_cas
 
 def test_every_step_is_reported(make_stage, make_cascade):
     cascade = make_cascade(make_stage(1), make_stage(2))
-    settings = [settings_for(stage.header, draw=True, sampler="ddpm") for stage in cascade.stages]
     calls = []
-    reconstruct(cascade, RGB, VALID, settings, 0, 0, ORIGINS, after_step=lambda: calls.append(1))
-    assert len(calls) == sum(chosen.steps for chosen in settings) == 100
+    reconstruct(
+        samplers(cascade, draw=True, sampler="ddpm"), RGB, VALID, 0, 0, ORIGINS, after_step=lambda: calls.append(1)
+    )
+    assert len(calls) == 2 * 50
 
 
 def test_defaults_by_prediction(make_stage):

@@ -5,7 +5,6 @@ import torch
 
 from scdm_qgis.core.cascade_header import ScheduleConfig, Truncation
 from scdm_qgis.core.denoiser import NoiseDenoiser, Prediction, VelocityDenoiser, make_denoiser, network_output
-from scdm_qgis.core.guidance import GuidedDenoiser
 from scdm_qgis.core.samplers import sample_ddim, sample_ddpm, step_pairs
 from scdm_qgis.core.schedule import Schedule, at
 from scdm_qgis.core.truncation import (
@@ -94,26 +93,6 @@ def test_kinds_of_denoiser(schedule):
 
 def linear_in_condition(x_t, t, condition):
     return Prediction(x_0=condition + 1, eps=2 * condition - 1)
-
-
-@pytest.mark.parametrize("weight", [0.0, 0.5, 2.5])
-def test_guidance_extrapolates_from_the_empty_condition(weight):
-    condition = torch.full((1, 1, 2, 2), 3.0)
-    guided = GuidedDenoiser(linear_in_condition, weight)(condition, torch.tensor([0]), condition)
-    assert torch.allclose(guided.x_0, torch.full((1, 1, 2, 2), 4 + 3 * weight))
-    assert torch.allclose(guided.eps, torch.full((1, 1, 2, 2), 5 + 6 * weight))
-
-
-def test_no_guidance_asks_the_network_once():
-    calls = []
-
-    def count(x_t, t, condition):
-        calls.append(1)
-        return linear_in_condition(x_t, t, condition)
-
-    x = torch.zeros(1, 1, 2, 2)
-    GuidedDenoiser(count, 0.0)(x, torch.tensor([0]), x)
-    assert len(calls) == 1
 
 
 def test_percentiles_grow_to_one_at_the_end(schedule):

@@ -5,7 +5,7 @@ import torch
 
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.presets import NetworkConfig
-from scdm_qgis.core.reconstruction import sample_stage, settings_for
+from scdm_qgis.core.reconstruction import StageSampler, settings_for
 from scdm_qgis.core.training import (
     Batch,
     MovingAverage,
@@ -74,7 +74,7 @@ def test_an_anchored_stage_learns_what_regression_cannot(make_stage, loss):
     stage.network, training = trained(stage, how)
     batch = patches(1000, 8)
     with torch.inference_mode():
-        estimated = sample_stage(stage, batch.condition, settings_for(stage.header, draw=False), None)
+        estimated = StageSampler(stage, settings_for(stage.header, draw=False))(batch.condition, None)
         own = (estimated - batch.target).square().mean().item()
         regression = (stage.anchor.expect(batch.condition).estimate - batch.target).square().mean().item()
     assert own < 0.6 * regression

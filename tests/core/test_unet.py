@@ -3,7 +3,8 @@ import torch
 
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.presets import PRESETS, NetworkConfig
-from scdm_qgis.core.unet import Downsample, SelfAttention, UNet, pad_by_reflection
+from scdm_qgis.core.unet import UNet, pad_by_reflection
+from scdm_qgis.core.unet_blocks import Downsample, SelfAttention
 
 SMALL = NetworkConfig(16, (1, 2, 2), attention_levels=(2,), norm_groups=8)
 

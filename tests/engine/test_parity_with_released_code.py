@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.core.denoiser import NoiseDenoiser
-from scdm_qgis.core.guidance import GuidedDenoiser
+from scdm_qgis.core.guidance import GuidedNetwork
 from scdm_qgis.core.losses import prediction_loss, spectral_angle_loss
 from scdm_qgis.core.samplers import posterior_mean
 from scdm_qgis.core.truncation import TruncatedDenoiser
@@ -74,8 +74,10 @@ def test_predicted_noise(stages, numbers, t, key, weights, empty):
 
 
 def truncated(stage, schedule):
-    guided = GuidedDenoiser(NoiseDenoiser(stage.network, schedule), stage.header.guidance_weight)
-    return TruncatedDenoiser(guided, stage.header.truncation, schedule, stage.header.second_moment)
+    guided = GuidedNetwork(stage.network, stage.header.guidance_weight)
+    return TruncatedDenoiser(
+        NoiseDenoiser(guided, schedule), stage.header.truncation, schedule, stage.header.second_moment
+    )
 
 
 @pytest.mark.parametrize("t", TIMES)
