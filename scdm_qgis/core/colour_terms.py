@@ -9,8 +9,7 @@ spectrum, only larger, and a colour brighter than any known one is treated as th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import reduce
-from typing import Dict, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -82,9 +81,17 @@ class ColourTerms:
         Returns:
             (batch, `count`, row, column).
         """
+        return self.unlit(rgb, context) * self.light.relative(rgb)
+
+    def unlit(self, rgb: Tensor, context: Tensor) -> Tensor:
+        """Return the same terms whatever the pixel's brightness.
+
+        Args:
+            rgb, context: as in a call.
+        """
         maps = context.unflatten(1, (-1, 3)).unbind(dim=1) if context.shape[1] else ()
         hues = [self.light.colour(surroundings)[:, :3] for surroundings in maps]
-        return torch.cat([*hues, self.kernels(rgb, context)], dim=1) * self.light.relative(rgb)
+        return torch.cat([*hues, *self._kernels(rgb, context)], dim=1)
 
     def kernels(self, rgb: Tensor, context: Tensor) -> Tensor:
         """Return the kernels alone, whatever the pixel's brightness (batch, `kernel_count`, row, column).
@@ -92,8 +99,10 @@ class ColourTerms:
         Args:
             rgb, context: as in a call.
         """
-        views = self.centres.items()
-        return torch.cat([kernel_between(self.places(view, rgb, context), centres) for view, centres in views], dim=1)
+        return torch.cat(self._kernels(rgb, context), dim=1)
+
+    def _kernels(self, rgb: Tensor, context: Tensor) -> List[Tensor]:
+        return [kernel_between(self.places(view, rgb, context), of) for view, of in self.centres.items()]
 
     def to(self, device: torch.device | str) -> ColourTerms:
         """Return the same terms on another device."""
@@ -128,8 +137,12 @@ def kernel_between(places: Tensor, centres: Tensor) -> Tensor:
     left = torch.cat([-2 * centres, centres.square().sum(dim=1, keepdim=True), ones], dim=1)
     right = torch.cat([points, torch.ones_like(points[:, :1]), points.square().sum(dim=1, keepdim=True)], dim=1)
     distances = (left @ right).clamp_(min=0)
-    summands = ((distances * (1 / (2 * width**2))).add_(1).reciprocal_() for width in KERNEL_WIDTHS)
-    return reduce(Tensor.add_, summands).div_(len(KERNEL_WIDTHS)).unflatten(2, places.shape[2:])
+    # 1 / (1 + d / 2w^2) = 2w^2 / (2w^2 + d); in place, as there are hundreds of kernels a pixel.
+    first, *rest = (2 * width**2 for width in KERNEL_WIDTHS)
+    kernel = (distances + first).reciprocal_().mul_(first / len(KERNEL_WIDTHS))
+    for width in rest:
+        kernel.add_((distances + width).reciprocal_(), alpha=width / len(KERNEL_WIDTHS))
+    return kernel.unflatten(2, places.shape[2:])
 
 
 def choose_centres(places: Tensor, most: int) -> Tensor:

@@ -97,19 +97,22 @@ class Anchor:
 
     def expect(self, condition: Tensor) -> Expectation:
         """Return what the regression expects of every pixel of a condition (batch, condition band, row, column)."""
-        # The weights of the doubt are one more row: the inputs, hundreds a pixel, are made only once.
-        doubt = self.weight.new_zeros(1, self.weight.shape[1])
-        doubt[0, self.weight.shape[1] - self.terms.kernel_count :] = self.doubt[1:]
-        weight = torch.cat([self.weight, doubt])
+        # All terms are as bright as the pixel, so brightness is multiplied with what is made of them, and the
+        # weights of the doubt, which is not, are one more row: the terms, hundreds a pixel, are made only once.
+        images, kernels = self.rgb_first + 3, self.terms.kernel_count
+        weight = torch.cat([self.weight[:, images:], self.weight.new_zeros(1, self.weight.shape[1] - images)])
+        weight[-1, weight.shape[1] - kernels :] = self.doubt[1:]
         pixels = PIXELS_AT_ONCE_ON_CPU if condition.device.type == "cpu" else PIXELS_AT_ONCE
         rows = max(1, pixels // (condition.shape[0] * condition.shape[3]))
         parts = condition.split(rows, dim=2)
-        products = [(weight @ self.inputs(part).flatten(2)).unflatten(2, part.shape[2:]) for part in parts]
-        product, light = torch.cat(products, dim=2), self.light.relative(self.rgb(condition))
-        # The kernels among the inputs are as bright as the pixel; doubt is not.
-        size = (product[:, -1:] / light + self.doubt[0]).exp().clamp(1 / LARGEST_DOUBT, LARGEST_DOUBT)
+        products = [weight @ self.terms.unlit(self.rgb(part), self._context(part)).flatten(2) for part in parts]
+        product = torch.cat([of.unflatten(2, part.shape[2:]) for of, part in zip(products, parts)], dim=2)
+        straight = self.weight[:, :images] @ condition[:, :images].flatten(2)
+        light = self.light.relative(self.rgb(condition))
+        size = (product[:, -1:] + self.doubt[0]).exp().clamp(1 / LARGEST_DOUBT, LARGEST_DOUBT)
+        bent = product[:, :-1] * light + self.bias[:, None, None]
         return Expectation(
-            estimate=product[:, :-1] + self.bias[:, None, None],
+            estimate=bent.add_(straight.unflatten(2, bent.shape[2:])),
             scale=self.residual_scale[:, None, None] * light * size,
         )
 

@@ -14,13 +14,14 @@ from scdm_qgis.core.cascade import Stage, make_network
 from scdm_qgis.core.cascade_header import Normalisation, StageHeader
 from scdm_qgis.core.training import Training, TrainingSettings, train
 from scdm_qgis.core.unet import UNet
-from scdm_qgis.engine import calibration, validation
+from scdm_qgis.engine import calibration, step_choice, validation
 from scdm_qgis.engine.anchor import fit_anchor, fit_plain_ridge
 from scdm_qgis.engine.calibration import Evidence, calibrate, gather_evidence, measure_coverage
 from scdm_qgis.engine.checkpoint import Checkpoint
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.progress import Progress
 from scdm_qgis.engine.scene_patches import ScenePatches, Split
+from scdm_qgis.engine.step_choice import fewest_steps, try_steps
 from scdm_qgis.engine.tensorboard_log import TensorBoardLog
 from scdm_qgis.engine.training_scenes import Region
 from scdm_qgis.engine.validation import (
@@ -116,7 +117,7 @@ class StageTrainer:
         result = Validation(False, None, None, ridge)
         if stage.anchor is None:
             train(training, patches, after, self.settings.iterations)
-            stage = replace(stage, network=training.last_network())
+            stage = self._with_fewest_steps(replace(stage, network=training.last_network()), patches)
             return stage, training, replace(result, loss=hold_out_loss(stage, batches, self.settings))
 
         def judge(network: UNet) -> Tuple[float, float]:
@@ -129,8 +130,8 @@ class StageTrainer:
         judged_iterations = math.ceil(JUDGED_SHARE * self.settings.iterations)
         finishing = training.iteration > judged_iterations
         train(training, patches, after, judged_iterations, judge)
-        judged = replace(stage, network=training.best_network())
         self.progress.say("Calibrating on the hold-out")
+        judged = self._with_fewest_steps(replace(stage, network=training.best_network()), patches)
         evidence = self._evidence(judged, patches)
         calibrated = calibrate(judged, evidence, left_out)
         result = replace(
@@ -147,7 +148,7 @@ class StageTrainer:
         everything = patches.with_splits([(whole, None) for whole in patches.wholes])
         # The regression takes the hold-out in as well; the network learns what is left of it.
         anchor, left_out = fit_anchor(self.header, everything)
-        training.stage = replace(stage, anchor=anchor.to(self.device))
+        training.stage = replace(stage, header=judged.header, anchor=anchor.to(self.device))
         train(training, everything, after, self.settings.iterations)
         finished = replace(training.stage, network=training.last_network())
         return calibrate(finished, evidence, left_out), training, result
@@ -172,6 +173,8 @@ class StageTrainer:
             folds.append((replace(fold, network=training.last_network()), part))
             left.append(residuals)
         self.progress.say("Calibrating on the left-out blocks")
+        header = self._with_fewest_steps(*folds[0]).header
+        folds = [(replace(fold, header=header), part) for fold, part in folds]
         evidence = Evidence.join([self._evidence(fold, part) for fold, part in folds])
         left_out = np.concatenate(left)
         own, ridge = Errors(self.normalisation), Errors(self.normalisation)
@@ -183,7 +186,18 @@ class StageTrainer:
                 ridge.add(plain(batch.condition), batch)
         coverage = measure_coverage(evidence, left_out)
         result = Validation(True, None, own.judgement(), ridge.judgement(), (), coverage)
-        return calibrate(stage, evidence, left_out), result
+        return calibrate(replace(stage, header=header), evidence, left_out), result
+
+    def _with_fewest_steps(self, stage: Stage, patches: ScenePatches) -> Stage:
+        """Return a stage whose draws take the fewest steps that are enough on the hold-out."""
+        if stage.header.steps is None:
+            return stage  # drawn with the full schedule
+        batches = patches.hold_out_batches(step_choice.MOST_PATCHES, PATCHES_AT_ONCE)
+        trials = try_steps(stage, batches, self.settings.seed, self.settings.bfloat16)
+        steps = fewest_steps(trials)
+        tried = ", ".join(f"{trial.steps}: {trial.rmse * self.normalisation.scale:.4g}" for trial in trials)
+        self.events.info(f"A draw will take {steps} steps. RMSE of one draw by steps, before calibration: {tried}.")
+        return replace(stage, header=replace(stage.header, steps=steps))
 
     def _evidence(self, stage: Stage, patches: ScenePatches) -> Evidence:
         batches = patches.hold_out_batches(calibration.MOST_PATCHES, PATCHES_AT_ONCE)

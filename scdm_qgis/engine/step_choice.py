@@ -1,0 +1,90 @@
+"""How few steps a draw can take, tried on pixels the stage was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Sequence
+
+import torch
+from torch import Tensor
+
+from scdm_qgis.core.cascade import Stage
+from scdm_qgis.core.noise import PlacedNoise
+from scdm_qgis.core.reconstruction import StageSampler, settings_for
+from scdm_qgis.core.training import Batch
+
+CANDIDATES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
+
+MOST_PATCHES = 8
+"""All candidates together take many passes."""
+
+DRAWS = 2
+
+WORSE_BY = 0.01
+"""A draw's RMSE may be so much higher than the best."""
+
+LEAST_SPREAD = 0.9
+"""Draws must differ from each other by this share of what they do with the most steps: few steps make every draw the
+posterior mean, which has the lowest RMSE but is none."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Draws in so many steps, in normalised units over all bands.
+
+    Args:
+        steps: of each draw.
+        rmse: of single draws against the truth.
+        spread: root mean square deviation of draws from their mean.
+    """
+
+    steps: int
+    rmse: float
+    spread: float
+
+
+@torch.inference_mode()
+def try_steps(stage: Stage, batches: Sequence[Batch], seed: int, bfloat16: bool) -> List[Trial]:
+    """Draw unseen patches in each number of steps the stage's schedule has.
+
+    Args:
+        stage: the stage, before any calibration.
+        batches: the patches.
+        seed: of the draws' noise, which is the same for every number of steps.
+        bfloat16: whether the network computes in bfloat16.
+    """
+    return [
+        _try(stage, batches, steps, seed, bfloat16) for steps in CANDIDATES if steps <= stage.header.schedule.timesteps
+    ]
+
+
+def _try(stage: Stage, batches: Sequence[Batch], steps: int, seed: int, bfloat16: bool) -> Trial:
+    sample = StageSampler(stage, settings_for(stage.header, draw=True, steps=steps), bfloat16)
+    errors: List[Tensor] = []
+    deviations: List[Tensor] = []
+    for number, batch in enumerate(batches):
+        bands, height, width = batch.target.shape[1:]
+        # Places are only names for noise here: every patch gets noise of its own.
+        origins = [(number * height, patch * width) for patch in range(len(batch.target))]
+        drawn = torch.stack(
+            [
+                sample(
+                    batch.condition,
+                    PlacedNoise(seed, stage.header.index, draw, origins, bands, height, width, batch.target.device),
+                )
+                for draw in range(DRAWS)
+            ]
+        )
+        valid = batch.valid.expand(DRAWS, *batch.target.shape) > 0
+        errors.append((drawn - batch.target)[valid])
+        deviations.append((drawn - drawn.mean(dim=0))[valid])
+    rmse, deviation = (float(torch.cat(values).square().mean().sqrt()) for values in (errors, deviations))
+    return Trial(steps, rmse, deviation * (DRAWS / (DRAWS - 1)) ** 0.5)
+
+
+def fewest_steps(trials: Sequence[Trial]) -> int:
+    """Return the fewest steps whose draws spread as they should and are at most `WORSE_BY` worse than the best."""
+    spread = max(trials, key=lambda trial: trial.steps).spread
+    spreading = [trial for trial in trials if trial.spread >= LEAST_SPREAD * spread]
+    best = min(trial.rmse for trial in spreading)
+    return min(trial.steps for trial in spreading if trial.rmse <= (1 + WORSE_BY) * best)
