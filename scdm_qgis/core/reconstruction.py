@@ -164,7 +164,7 @@ def reconstruct(
     margin = max(context_radius(of) for of in sigmas)
     height, width = (side - 2 * margin for side in rgb.shape[-2:])
     inner = (..., slice(margin, margin + height), slice(margin, margin + width))
-    contexts = {of: context_maps(rgb, valid, of)[inner] for of in sigmas}
+    contexts = {of: context_maps(rgb, valid, of, margin) for of in sigmas}
     outputs: List[Tensor] = []
     for sampler in stages:
         header = sampler.stage.header

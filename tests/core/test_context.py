@@ -1,5 +1,9 @@
+import math
+
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from scdm_qgis.core.context import context_maps, context_radius
 
@@ -47,6 +51,30 @@ def test_a_cut_out_with_its_margin_has_the_maps_of_the_whole():
     part = context_maps(rgb[window], valid[window], sigmas)
     inner = slice(margin, -margin)
     assert torch.allclose(part[..., inner, inner], whole[window][..., inner, inner], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 70), (64, 65), (130, 200)])
+@pytest.mark.parametrize("sigma", [0.4, 3.0, 8.0])
+def test_maps_are_gaussian_filters(size, sigma):
+    """Scipy's filter of values and of weights, for images narrower than the window and wider than a block."""
+    random = torch.Generator().manual_seed(1)
+    rgb, valid = torch.rand(2, 3, *size, generator=random), (torch.rand(2, 1, *size, generator=random) > 0.3).float()
+
+    def filtered(x):
+        options = {"sigma": (0, 0, sigma, sigma), "mode": "constant", "radius": (0, 0, *2 * [math.ceil(3 * sigma)])}
+        return gaussian_filter(x.double().numpy(), **options)
+
+    expected = filtered(rgb * valid) / np.maximum(filtered(valid), 1e-12)
+    assert np.allclose(context_maps(rgb, valid, (sigma,)), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("margin", [0, 3, 6, 9])
+def test_a_margin_is_seen_but_gets_no_maps(margin):
+    rgb, valid = image(40, 40)
+    whole = context_maps(rgb, valid, (0.8, 2.0))
+    inner = (..., slice(margin, 40 - margin), slice(margin, 40 - margin))
+    assert torch.allclose(context_maps(rgb, valid, (0.8, 2.0), margin), whole[inner], atol=1e-6)
+    assert context_maps(rgb, valid, (), margin).shape == (1, 0, 40 - 2 * margin, 40 - 2 * margin)
 
 
 def test_no_widths_no_maps():
