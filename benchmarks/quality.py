@@ -179,31 +179,12 @@ class Runner:
             return
         with tempfile.TemporaryDirectory() as folder:
             started = time.monotonic()
-            model = self._train_cascade(folder, stages, seed, prediction)
+            model = train_cascade(self.split, folder, stages, seed, prediction)
             trained = time.monotonic() - started
             for samples, scenes in unscored.items():
                 used, count = (_silence_networks(model), 0) if samples == ALONE else (model, samples)
                 for scene, truth in scenes:
                     self._reconstruct(folder, used, scene, truth, count, names[samples], seed, trained)
-
-    def _train_cascade(self, folder: str, stages: int, seed: int, prediction: Optional[str]) -> str:
-        events, files = EventWriter(io.StringIO()), []
-        for stage in range(1, stages + 1):
-            files.append(os.path.join(folder, f"stage{stage}.safetensors"))
-            job = TrainCascadeStage(
-                self.split.train,
-                stage,
-                files[-1],
-                stages=stages,
-                rgb_bands=self.split.rgb_bands,
-                prediction=prediction,
-                device=DEVICE,
-                seed=seed,
-            )
-            train.run(job, events)
-        model = os.path.join(folder, "cascade.safetensors")
-        assemble.run(AssembleCascade(files, model), events)
-        return model
 
     def _reconstruct(
         self, folder: str, model: str, scene: str, truth: Pixels, samples: int, name: str, seed: int, trained: float
@@ -250,6 +231,27 @@ class Runner:
         score = evaluate(estimate, truth.values, truth.valid, float(truth.values[:, truth.valid].max()))
         numbers = (score.rmse, score.sam, score.mpsnr, score.mssim)
         self.results.add(Score(self.key, scene, model, seed, *numbers, trained, coverage))
+
+
+def train_cascade(split: Split, folder: str, stages: int, seed: int, prediction: Optional[str] = None) -> str:
+    """Train a cascade on a split's scenes with the plugin's defaults and return its path in `folder`."""
+    events, files = EventWriter(io.StringIO()), []
+    for stage in range(1, stages + 1):
+        files.append(os.path.join(folder, f"stage{stage}.safetensors"))
+        job = TrainCascadeStage(
+            split.train,
+            stage,
+            files[-1],
+            stages=stages,
+            rgb_bands=split.rgb_bands,
+            prediction=prediction,
+            device=DEVICE,
+            seed=seed,
+        )
+        train.run(job, events)
+    model = os.path.join(folder, "cascade.safetensors")
+    assemble.run(AssembleCascade(files, model), events)
+    return model
 
 
 def _silence_networks(model: str) -> str:

@@ -19,7 +19,7 @@ from scdm_qgis.core.rgb_distribution import RgbDistribution
 
 FORMAT = 1
 METADATA_KEY = "scdm"
-SAMPLERS = ("ddpm", "ddim")
+SAMPLERS = ("ddpm", "ddim", "dpmpp", "unipc")
 MOST_STAGES = 10
 LARGEST_PATCH_SIZE = 4096
 LARGEST_CONTEXT_SIGMA = 64.0
@@ -145,7 +145,7 @@ class StageHeader:
         patch_size: side of the training patches in pixels.
         prediction: one of `presets.PREDICTIONS`.
         schedule: the noise schedule.
-        sampler: default sampler of draws, `ddpm` or `ddim`.
+        sampler: default sampler of draws, one of `SAMPLERS`.
         steps: default number of steps of a draw; None is the full schedule.
         guidance_weight: default s of ICMG (eq. 19); 0 is off.
         truncation: default of progressive dynamic truncation.

@@ -15,11 +15,11 @@ from scdm_qgis.core.denoiser import make_denoiser
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.guidance import GuidedNetwork
 from scdm_qgis.core.noise import START, PlacedNoise
-from scdm_qgis.core.samplers import Noise, sample_ddim, sample_ddpm
+from scdm_qgis.core.samplers import FEW_STEP_SAMPLERS, Noise, sample_ddim, sample_ddpm
 from scdm_qgis.core.truncation import TruncatedDenoiser
 
-DDIM_STEPS = 20
-"""Steps of a DDIM draw where neither the user nor the model says."""
+DRAW_STEPS = {"ddim": 20, "dpmpp": 8, "unipc": 8}
+"""Steps of a draw where neither the user nor the model says: so many come equally close (benchmarks/samplers.py)."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SamplingSettings:
 
     Args:
         draw: whether noise is drawn; else the posterior mean is estimated, from x_T = 0.
-        sampler: `ddpm` or `ddim`.
+        sampler: one of `cascade_header.SAMPLERS`.
         steps: number of steps; DDPM always takes the full schedule.
         guidance_weight: s of ICMG.
         truncation: of PDT.
@@ -65,16 +65,19 @@ def settings_for(
     chosen = sampler or (header.sampler if draw else "ddim")
     timesteps = header.schedule.timesteps
     if not draw and chosen != "ddim":
-        raise UserError("The posterior mean is estimated by DDIM, not by DDPM.", "Set SAMPLES to 1 to draw with DDPM.")
+        raise UserError(
+            f"The best estimate, SAMPLES 0, is made by ddim; {chosen} makes draws.",
+            f"Leave SAMPLER empty, or set SAMPLES to 1 to draw with {chosen}.",
+        )
     if chosen == "ddpm":
         if steps not in (None, timesteps):
             raise UserError(
-                f"DDPM always takes all {timesteps} steps.", "Leave STEPS empty, or choose the sampler ddim for fewer."
+                f"DDPM always takes all {timesteps} steps.", "Leave STEPS empty, or choose another SAMPLER for fewer."
             )
         steps = timesteps
     elif steps is None:
         own = header.steps if chosen == header.sampler else None
-        steps = (own or min(DDIM_STEPS, timesteps)) if draw else 1
+        steps = (own or min(DRAW_STEPS[chosen], timesteps)) if draw else 1
     if steps > timesteps:
         raise UserError(f"STEPS {steps} is more than the model's {timesteps} timesteps.", f"Give at most {timesteps}.")
     return SamplingSettings(
@@ -128,7 +131,8 @@ class StageSampler:
         if settings.sampler == "ddpm":
             x_0 = sample_ddpm(self._denoiser, self._schedule, seen, start, noise, after_step)
         else:
-            x_0 = sample_ddim(self._denoiser, self._schedule, seen, start, settings.steps, after_step)
+            sample = FEW_STEP_SAMPLERS[settings.sampler]
+            x_0 = sample(self._denoiser, self._schedule, seen, start, settings.steps, after_step)
         if stage.anchor is not None:
             mean = sample_ddim(self._denoiser, self._schedule, seen, nothing, 1, lambda: None)
             x_0 = stage.anchor.calibrated_draw(x_0, mean)

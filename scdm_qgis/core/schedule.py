@@ -5,7 +5,8 @@ Timesteps are 0-based: t = 0 adds least noise, t = T - 1 most; the paper's t is 
 
 from __future__ import annotations
 
-from typing import List
+import math
+from typing import List, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -13,16 +14,35 @@ from torch import Tensor
 from scdm_qgis.core.cascade_header import ScheduleConfig
 
 
+class NoiseLevel(NamedTuple):
+    """How much of a state is signal and how much is noise, as exact as floats are.
+
+    Attributes:
+        signal: sqrt(abar_t), the alpha_t of the DPM-Solver papers.
+        noise: sqrt(1 - abar_t), their sigma_t.
+        log_ratio: log(signal / noise), their lambda_t.
+    """
+
+    signal: float
+    noise: float
+    log_ratio: float
+
+
+NO_NOISE = NoiseLevel(1.0, 0.0, math.inf)
+"""Where sampling ends: x_0."""
+
+
 class Schedule:
     """beta_t, alpha_t and abar_t of every timestep, as float32 tensors of shape (T,).
 
-    They are computed in float64 and rounded once.
+    They are computed in float64 and rounded once; `exact_abar` are the unrounded abar_t, numbers of the host.
     """
 
     def __init__(self, config: ScheduleConfig, device: torch.device | str = "cpu") -> None:
         beta = torch.linspace(config.beta_first, config.beta_last, config.timesteps, dtype=torch.float64)
         abar = torch.cumprod(1 - beta, dim=0)
         self.timesteps = config.timesteps
+        self.exact_abar: Tuple[float, ...] = tuple(abar.tolist())
         self.beta = beta.float().to(device)
         self.abar = abar.float().to(device)
         self.sqrt_alpha = (1 - beta).sqrt().float().to(device)
@@ -50,6 +70,12 @@ class Schedule:
         """
         stride = self.timesteps / steps
         return [round(self.timesteps - i * stride) - 1 for i in range(steps)]
+
+    def noise_levels(self, timesteps: Sequence[int]) -> List[NoiseLevel]:
+        """Return the noise level of every timestep, and last that of x_0."""
+        abars = [self.exact_abar[t] for t in timesteps]
+        levels = [NoiseLevel(abar**0.5, (1 - abar) ** 0.5, 0.5 * math.log(abar / (1 - abar))) for abar in abars]
+        return [*levels, NO_NOISE]
 
 
 def at(values: Tensor, t: Tensor) -> Tensor:

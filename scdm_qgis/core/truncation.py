@@ -37,6 +37,7 @@ class TruncatedDenoiser:
             if settings.threshold == "schedule" and settings.percentile < 1 and second_moment is not None
             else None
         )
+        self._percentiles = percentiles(settings.percentile, schedule).to(schedule.abar.device)
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Prediction:
         """Return the prediction, with the noise clamped where that is the target."""
@@ -53,21 +54,15 @@ class TruncatedDenoiser:
         return self._clamp(x_t, t)
 
     def _clamp(self, values: Tensor, t: Tensor) -> Tensor:
-        if self._thresholds is not None:
-            tau = self._thresholds[t]
-        else:
-            tau = sample_thresholds(values, percentiles(self._settings.percentile, self._schedule)[t])
+        known = self._thresholds
+        tau = sample_thresholds(values, self._percentiles[t]) if known is None else known[t]
         tau = tau.reshape(-1, 1, 1, 1)
         return torch.minimum(torch.maximum(values, -tau), tau)
 
 
 def percentiles(p_start: float, schedule: Schedule) -> Tensor:
-    """Return p(t) as shares of 1, shape (T,): 1 at t = 0, `p_start` at t = T - 1."""
-    return (
-        torch.linspace(1.0, p_start, schedule.timesteps, dtype=torch.float64, device="cpu")
-        .float()
-        .to(schedule.abar.device)
-    )
+    """Return p(t) as shares of 1 on the CPU, shape (T,): 1 at t = 0, `p_start` at t = T - 1."""
+    return torch.linspace(1.0, p_start, schedule.timesteps, dtype=torch.float64).float()
 
 
 def sample_thresholds(values: Tensor, p: Tensor) -> Tensor:
@@ -91,6 +86,6 @@ def scheduled_thresholds(p_start: float, schedule: Schedule, second_moment: floa
     tau(t) = max(1, sqrt(abar_t E[x_0^2] + 1 - abar_t) * Phi^-1((1 + p(t)) / 2)).
     """
     # On the CPU: Apple's GPUs have no float64.
-    abar = schedule.abar.cpu().double()
-    quantile = torch.special.ndtri((1 + percentiles(p_start, schedule).cpu().double()) / 2)
+    abar = torch.tensor(schedule.exact_abar, dtype=torch.float64)
+    quantile = torch.special.ndtri((1 + percentiles(p_start, schedule).double()) / 2)
     return ((abar * second_moment + 1 - abar).sqrt() * quantile).float().clamp(min=1.0).to(schedule.abar.device)

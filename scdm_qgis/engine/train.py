@@ -22,7 +22,7 @@ from scdm_qgis.core.cascade_header import (
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.presets import PRESETS
 from scdm_qgis.core.processes import Processes
-from scdm_qgis.core.reconstruction import DDIM_STEPS
+from scdm_qgis.core.reconstruction import DRAW_STEPS
 from scdm_qgis.core.training import Training, TrainingSettings
 from scdm_qgis.core.whole_file import written_whole
 from scdm_qgis.engine.checkpoint import Checkpoint
@@ -188,7 +188,7 @@ def stage_header(job: TrainCascadeStage, recipe: Recipe, bands: BandChoice) -> S
         prediction=recipe.prediction,
         schedule=ScheduleConfig.of_timesteps(job.timesteps),
         sampler="ddpm" if noise else "ddim",
-        steps=None if noise else min(DDIM_STEPS, job.timesteps),
+        steps=None if noise else min(DRAW_STEPS["ddim"], job.timesteps),
         guidance_weight=PAPER_GUIDANCE_WEIGHT if noise and job.stage > 1 else 0.0,
         truncation=Truncation(_truncation_percentile(job.stage) if noise else 1.0),
         second_moment=1.0,

@@ -107,6 +107,7 @@ def test_defaults_by_prediction(make_stage):
     assert settings_for(make_stage(1).header, draw=False, steps=4).steps == 4
     drawn = settings_for(make_stage(1).header, draw=True)
     assert (drawn.draw, drawn.sampler, drawn.steps) == (True, "ddim", 5)
+    assert [settings_for(make_stage(1).header, True, name).steps for name in ("dpmpp", "unipc")] == [8, 8]
     noise = settings_for(make_stage(1, prediction="noise").header, draw=False)
     assert (noise.draw, noise.sampler, noise.steps) == (True, "ddpm", 50)
     chosen = settings_for(make_stage(1).header, True, "ddim", 7, 1.5, Truncation(0.9))
@@ -116,7 +117,8 @@ def test_defaults_by_prediction(make_stage):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"draw": False, "sampler": "ddpm"}, "posterior mean"),
+        ({"draw": False, "sampler": "ddpm"}, "SAMPLES 0, is made by ddim; ddpm makes draws"),
+        ({"draw": False, "sampler": "unipc"}, "SAMPLES 0, is made by ddim; unipc makes draws"),
         ({"draw": True, "sampler": "ddpm", "steps": 10}, "DDPM always takes all 50 steps"),
         ({"draw": True, "steps": 51}, "more than the model's 50"),
     ],

@@ -53,3 +53,13 @@ def test_impossible_schedules_are_refused(settings):
 def test_other_lengths_end_in_the_same_noise(timesteps):
     assert ScheduleConfig.of_timesteps(1000) == ScheduleConfig()
     assert Schedule(ScheduleConfig.of_timesteps(timesteps)).abar[-1].item() < 1e-4
+
+
+def test_noise_levels_are_exact_and_end_in_x_0(schedule):
+    expected = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[[999, 499, 0]]
+    *levels, end = schedule.noise_levels([999, 499, 0])
+    signal, noise, log_ratio = np.array(levels).T
+    assert np.allclose(signal, np.sqrt(expected), rtol=1e-12)
+    assert np.allclose(noise, np.sqrt(1 - expected), rtol=1e-12)
+    assert np.allclose(log_ratio, np.log(signal / noise), rtol=1e-12)
+    assert end == (1, 0, np.inf)

@@ -66,6 +66,12 @@ def test_wrong_values_are_refused_with_the_parameters_name(options, sentence):
     assert error.value.remedy
 
 
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp", "unipc", None])
+def test_samplers(sampler):
+    job = RgbToHyperspectral(**PATHS, sampler=sampler)
+    assert job_from_json(job.to_json()).sampler == sampler
+
+
 def test_numbers_per_stage():
     assert read_per_stage("GUIDANCE", None) is None
     assert read_per_stage("GUIDANCE", " ") is None

@@ -166,6 +166,25 @@ def test_draws_and_their_deviation(run, make_cube, tmp_path):
         assert math.isnan(dataset.nodata)
 
 
+@pytest.mark.parametrize("sampler", ["dpmpp", "unipc"])
+def test_second_order_samplers_need_fewer_steps_for_the_same_draw(run, make_cube, sampler):
+    source = make_cube(values=spectra()[:, :24, :24].astype(np.float32))
+
+    def draw(sampler, steps):
+        path, _ = run(source, f"{sampler}{steps}.tif", samples=1, sampler=sampler, steps=steps)
+        with rasterio.open(path) as dataset:
+            assert (dataset.tags()["SCDM_SAMPLER"], dataset.tags()["SCDM_STEPS"]) == (
+                f"{sampler},{sampler}",
+                f"{steps},{steps}",
+            )
+        return read(path)[0]
+
+    limit = draw("ddim", 100)
+    ours, theirs = (np.abs(draw(name, 10) - limit).mean() for name in (sampler, "ddim"))
+    assert 0 < ours < theirs
+    assert np.abs(draw(sampler, 2) - draw("ddim", 2)).max() < 0.01 * np.abs(limit - draw("ddim", 2)).max()
+
+
 def test_same_seed_same_file_whatever_the_batch(run, make_cube):
     source = make_cube()
     results = [

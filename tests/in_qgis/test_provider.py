@@ -139,6 +139,15 @@ def test_device_takes_any_text_and_hints_at_the_usual_ones(plugin: Any) -> None:
     assert [widget.itemText(i) for i in range(widget.count())] == ["auto", "cpu", "cuda", "mps"]
 
 
+def test_every_sampler_can_be_chosen(plugin: Any) -> None:
+    one = algorithm("rgb_to_hyperspectral")
+    sampler = one.parameterDefinition("SAMPLER")
+    assert sampler.options() == ["ddpm", "ddim", "dpmpp", "unipc"]
+    assert sampler.usesStaticStrings()
+    for name in sampler.options():
+        assert name in sampler.help()
+
+
 def test_the_example_model_validates(plugin: Any) -> None:
     model = algorithm("train_and_reconstruct")
     assert isinstance(model, QgsProcessingModelAlgorithm)
