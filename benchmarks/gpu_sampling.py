@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.guided_step import BANDS, BFLOAT16, CONDITION_BANDS, EXACT, PUBLISHED, TIMESTEP, WEIGHT, make_steps
 from scdm_qgis.core.cascade import Stage
-from scdm_qgis.core.cascade_header import Condition, ScheduleConfig, StageHeader, Truncation
+from scdm_qgis.core.cascade_header import SAMPLERS, Condition, ScheduleConfig, StageHeader, Truncation
 from scdm_qgis.core.guidance import GuidedNetwork
 from scdm_qgis.core.noise import PlacedNoise
 from scdm_qgis.core.presets import PRESETS
@@ -129,7 +129,7 @@ def draw_without_waiting(network: UNet, preset: str, device: torch.device) -> No
     stage = Stage(header, network, None)
     condition = torch.randn(2, CONDITION_BANDS, 64, 64, device=device)
     noise = PlacedNoise(0, 1, 0, [(0, 0), (0, 64)], BANDS, 64, 64, device)
-    for sampler in ("ddpm", "ddim"):
+    for sampler in SAMPLERS:
         sample = StageSampler(stage, settings_for(header, True, sampler), bfloat16=True)
         sample(condition, noise)
         if device.type == "cuda":

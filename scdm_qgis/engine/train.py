@@ -54,6 +54,9 @@ PAPER_GUIDANCE_WEIGHT = 0.5
 MEAN_SHARE = 0.75
 """Share of training samples that teach the posterior mean itself."""
 
+FEW_STEP_SAMPLER = "unipc"
+"""How stages draw that can do so in few steps: it is nearest in as many steps to what they can draw."""
+
 CONTEXT_SIGMAS = (1.0, 2.0, 4.0, 8.0)
 """Widths in pixels of the context maps under an anchored stage."""
 
@@ -187,8 +190,8 @@ def stage_header(job: TrainCascadeStage, recipe: Recipe, bands: BandChoice) -> S
         patch_size=recipe.patch_size,
         prediction=recipe.prediction,
         schedule=ScheduleConfig.of_timesteps(job.timesteps),
-        sampler="ddpm" if noise else "ddim",
-        steps=None if noise else min(DRAW_STEPS["ddim"], job.timesteps),
+        sampler="ddpm" if noise else FEW_STEP_SAMPLER,
+        steps=None if noise else min(DRAW_STEPS[FEW_STEP_SAMPLER], job.timesteps),
         guidance_weight=PAPER_GUIDANCE_WEIGHT if noise and job.stage > 1 else 0.0,
         truncation=Truncation(_truncation_percentile(job.stage) if noise else 1.0),
         second_moment=1.0,

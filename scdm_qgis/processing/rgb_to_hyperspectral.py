@@ -99,16 +99,16 @@ class RgbToHyperspectralAlgorithm(JobAlgorithm):
         )
         self.add(
             QgsProcessingParameterEnum("SAMPLER", "Sampler", list(SAMPLERS), False, None, True, True),
-            "How a draw is made; empty for the model's. ddim is the plain way in few steps, and what the model's "
-            "uncertainty was fitted with. unipc and dpmpp come nearer in as many steps to what the model can draw: in "
-            "8 about as near as ddim in 20, unipc a little nearer. ddpm takes all steps of the "
-            "model, 1000 as a rule, each with new noise: for models that predict noise, which need it. For SAMPLES 0 "
-            "leave this empty.",
+            "How a draw is made; empty for the model's, which its uncertainty was fitted with. unipc and dpmpp come in "
+            "8 steps about as near to what the model can draw as ddim, the plain way, in 20. ddpm takes all steps of "
+            "the model, 1000 as a rule, each with new noise: for models that predict noise, which need it. For "
+            "SAMPLES 0 leave this empty.",
             advanced=True,
         )
         self.add(
             QgsProcessingParameterNumber("STEPS", "Steps", integer, optional=True, minValue=1, maxValue=100000),
-            "Steps of a draw; empty for the model's, or 8 with dpmpp or unipc. Fewer are faster and smoother.",
+            "Steps of a draw; empty for as many as training found enough, or for 20 (ddim) or 8 with a sampler that is not "
+            "the model's own. Fewer are faster and smoother.",
             advanced=True,
         )
         self.add(

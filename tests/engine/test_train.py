@@ -155,7 +155,7 @@ def test_other_predictions(make_cube, train_stage, prediction):
     stage = read_header(path).stages[0]
     assert stage.prediction == prediction
     assert stage.condition.rgb_bands == ()
-    assert stage.sampler == ("ddpm" if prediction == "noise" else "ddim")
+    assert stage.sampler == ("ddpm" if prediction == "noise" else "unipc")
     assert stage.second_moment == pytest.approx(1.0, rel=0.2)
     assert results["VALIDATION_LOSS"] > 0
 
