@@ -43,8 +43,11 @@ DEVICE = "cpu"
 SCENE = "Pavia University"
 
 TILE = max(tiling.SMALLEST_TILE, PRESETS[TrainCascadeStage.preset].patch_size)
-OVERLAP = TILE // tiling.OVERLAP_SHARE
+OVERLAP = tiling.default_overlap(TILE)
 """What a job takes that leaves both empty."""
+
+WIDE = TILE // 4
+"""An overlap that takes nearly half as long again."""
 
 TARGET = 1.02
 """The ratio of the default overlap should be no more than this."""
@@ -82,10 +85,10 @@ class Case:
     overlap: Optional[int]
 
 
-MEAN, MEAN_CUT = Case(0, NO_NOISE, OVERLAP), Case(0, NO_NOISE, 0)
-DRAW, DRAW_CUT = Case(1, PLACED, OVERLAP), Case(1, PLACED, 0)
+MEAN, MEAN_WIDE, MEAN_CUT = (Case(0, NO_NOISE, overlap) for overlap in (OVERLAP, WIDE, 0))
+DRAW, DRAW_WIDE, DRAW_CUT = (Case(1, PLACED, overlap) for overlap in (OVERLAP, WIDE, 0))
 OWN_NOISE, OWN_NOISE_CUT = Case(1, INDEPENDENT, OVERLAP), Case(1, INDEPENDENT, 0)
-CASES = (MEAN, MEAN_CUT, DRAW, DRAW_CUT, OWN_NOISE, OWN_NOISE_CUT)
+CASES = (MEAN, MEAN_WIDE, MEAN_CUT, DRAW, DRAW_WIDE, DRAW_CUT, OWN_NOISE, OWN_NOISE_CUT)
 """Rows of the table."""
 
 
@@ -147,7 +150,7 @@ class Scene:
                 samples=case.samples,
                 seed=seed,
                 tile_size=whole if case.overlap is None else None,
-                overlap=None if case.overlap == OVERLAP else 0,
+                overlap=case.overlap or 0,
                 device=DEVICE,
             )
             noise = IndependentNoise if case.noise == INDEPENDENT else PlacedNoise

@@ -6,7 +6,7 @@ from typing import Callable
 
 import torch
 
-PIXELS = {"cpu": 256 * 256, "cuda": 16 * 256 * 256, "mps": 4 * 256 * 256}
+PIXELS = {"cpu": 128 * 192, "cuda": 16 * 256 * 256, "mps": 4 * 256 * 256}
 """Pixels of a batch by type of device; more are no faster."""
 
 SHARE_OF_MEMORY = 0.7

@@ -289,7 +289,7 @@ class RgbToHyperspectral(Job):
         if self.tile_size is not None and self.overlap is not None and self.overlap >= self.tile_size:
             raise UserError(
                 f"OVERLAP {self.overlap} is not smaller than TILE_SIZE {self.tile_size}.",
-                "Choose an overlap of about a quarter of the tile size.",
+                "Choose an overlap of about a tenth of the tile size.",
             )
         check_number("BATCH_SIZE", self.batch_size, whole=True, low=0, high=4096)
         check_device(self.device)

@@ -16,8 +16,11 @@ from scdm_qgis.raster.tiles import Lattice, Window
 SMALLEST_TILE = 32
 """Tiles of models trained on tiny scenes are not smaller than this by default."""
 
-OVERLAP_SHARE = 4
-"""The overlap is this fraction of a tile by default."""
+OVERLAP_SHARE = 10
+"""The overlap is this fraction of a tile by default: enough that no seam shows, and few pixels are computed twice."""
+
+SMALLEST_OVERLAP = 2
+"""Tiles of less than twenty pixels, which only a user asks for, still fade into each other by default."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,13 @@ def choose_tiling(job: RgbToHyperspectral, cube: Cube, header: CascadeHeader) ->
     rgb = choose_rgb_bands(job.rgb_bands, cube.band_count, cube.spectrum.wavelengths_nm, usable, by_position=True)
     # The networks normalise over the whole tile, so they do best on tiles of the size they were trained on.
     tile_size = job.tile_size or max(SMALLEST_TILE, *(stage.patch_size for stage in header.stages))
-    overlap = tile_size // OVERLAP_SHARE if job.overlap is None else job.overlap
+    overlap = default_overlap(tile_size) if job.overlap is None else job.overlap
     return Tiling(rgb, Lattice(cube.height, cube.width, tile_size, overlap), extent_window(job.extent, cube))
+
+
+def default_overlap(tile_size: int) -> int:
+    """Return the pixels two neighbouring tiles share where the user does not say."""
+    return max(SMALLEST_OVERLAP, tile_size // OVERLAP_SHARE)
 
 
 def check_any_valid(cube: Cube, tiling: Tiling) -> None:

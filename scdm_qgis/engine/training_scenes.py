@@ -12,6 +12,7 @@ import numpy as np
 from scdm_qgis.core.bands import choose_rgb_bands, parse_band_numbers
 from scdm_qgis.core.cascade_header import NodataPolicy, Normalisation
 from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.rgb_comparison import measure_distribution
 from scdm_qgis.core.rgb_distribution import RgbDistribution
 from scdm_qgis.engine.job_values import BandText
 from scdm_qgis.raster.cube import Cube, fill_invalid, open_cube
@@ -211,7 +212,7 @@ def measure_normalisation(scenes: Sequence[Scene], bands: BandChoice) -> Normali
 def measure_rgb(scenes: Sequence[Scene], bands: BandChoice) -> RgbDistribution:
     """Return the distribution of all valid RGB pixels of whole scenes, in data units."""
     index = [bands.all.index(band) for band in bands.rgb]
-    return RgbDistribution.measure(np.concatenate([scene.values[index][:, scene.valid].T for scene in scenes]))
+    return measure_distribution(np.concatenate([scene.values[index][:, scene.valid].T for scene in scenes]))
 
 
 def output_policy(cubes: Sequence[Cube]) -> NodataPolicy:

@@ -8,6 +8,7 @@ from typing import List, Sequence, Tuple
 import numpy as np
 
 from scdm_qgis.core.cascade_header import CascadeHeader
+from scdm_qgis.core.rgb_comparison import rgb_differences
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.raster.cube import Cube
 from scdm_qgis.raster.tiles import Window
@@ -34,7 +35,7 @@ def warn_of_unlike_input(
     if header.rgb_distribution is None:
         return
     pixels = _sample_pixels(cube, rgb_bands, window)
-    differences = header.rgb_distribution.differences(pixels) if len(pixels) else []
+    differences = rgb_differences(pixels, header.rgb_distribution) if len(pixels) else []
     for difference in differences:
         events.warning(difference)
     if differences:

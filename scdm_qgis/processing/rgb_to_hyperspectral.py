@@ -153,7 +153,8 @@ class RgbToHyperspectralAlgorithm(JobAlgorithm):
         )
         self.add(
             QgsProcessingParameterNumber("OVERLAP", "Overlap", integer, optional=True, minValue=0),
-            "Pixels that two neighbouring tiles share, fewer than the tile size; empty for what suits the tile size.",
+            "Pixels that two neighbouring tiles share, fewer than the tile size; empty for a tenth of it. More "
+            "take longer: every pixel shared is computed twice.",
             advanced=True,
         )
         self.add(

@@ -58,7 +58,7 @@ class Lattice:
         if self.overlap >= self.tile_size:
             raise UserError(
                 f"OVERLAP {self.overlap} is not smaller than TILE_SIZE {self.tile_size}.",
-                "Choose an overlap of about a quarter of the tile size.",
+                "Choose an overlap of about a tenth of the tile size.",
             )
 
     @property

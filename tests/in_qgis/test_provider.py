@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -239,3 +240,15 @@ def test_qgis_never_loads_what_only_the_engine_needs(checkout: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=checkout)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_loading_the_plugin_does_not_wait_for_numpy() -> None:
+    code = (
+        "import sys, processing.core.ProcessingConfig\n"
+        "sys.modules['numpy'] = None\n"
+        "import scdm_qgis\n"
+        "scdm_qgis.classFactory(None)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

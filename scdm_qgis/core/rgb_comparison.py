@@ -1,0 +1,83 @@
+"""Measure the RGB pixels a model is trained on, and say how others differ from them. Numpy only."""
+
+from __future__ import annotations
+
+from typing import List, Tuple
+
+import numpy as np
+
+from scdm_qgis.core.rgb_distribution import RgbDistribution
+
+TAIL = 0.001
+"""Share of the training pixels beyond either limit."""
+
+NOTEWORTHY_SHARE = 0.02
+"""Pixels beyond a limit are spoken of from this share on."""
+
+OTHER_UNIT_FACTOR = 4.0
+"""Scenes of one sensor and kind of landscape hardly differ more than this in their median brightness."""
+
+LARGEST_BYTE = 255
+
+
+def measure_distribution(rgb: np.ndarray) -> RgbDistribution:
+    """Measure training pixels (pixel, 3), of which there must be at least one."""
+    red, green = _shares(rgb)
+    return RgbDistribution(
+        _limits(rgb.mean(axis=1, dtype=np.float64), (TAIL, 0.5, 1 - TAIL)),  # type: ignore[arg-type]
+        _limits(red, (TAIL, 1 - TAIL)),  # type: ignore[arg-type]
+        _limits(green, (TAIL, 1 - TAIL)),  # type: ignore[arg-type]
+    )
+
+
+def rgb_differences(rgb: np.ndarray, trained_on: RgbDistribution) -> List[str]:
+    """Say in which ways pixels (pixel, 3) differ from the training pixels; nothing where they hardly do."""
+    low, median, high = trained_on.brightness
+    brightness = rgb.mean(axis=1, dtype=np.float64)
+    own_median = float(np.median(brightness))
+    if _is_other_unit(own_median, median):
+        return [_other_unit(rgb, own_median, median)]
+    red, green = _shares(rgb)
+    hue = _outside(red, trained_on.red_share) | _outside(green, trained_on.green_share)
+    ways = [
+        (brightness > high, f"are brighter than the training data ({high:.4g} in the mean of red, green and blue)"),
+        (brightness < low, f"are darker than the training data ({low:.4g} in the mean of red, green and blue)"),
+        (hue & ~_outside(brightness, (low, high)), "have another hue than nearly all of the training data"),
+    ]
+    return [f"{share.mean():.0%} of the pixels {way}." for share, way in ways if share.mean() >= NOTEWORTHY_SHARE]
+
+
+def _is_other_unit(own_median: float, median: float) -> bool:
+    if median <= 0 or own_median <= 0:
+        return False
+    return not 1 / OTHER_UNIT_FACTOR <= own_median / median <= OTHER_UNIT_FACTOR
+
+
+def _other_unit(rgb: np.ndarray, own_median: float, median: float) -> str:
+    sentence = (
+        f"The input is probably in another unit or scale: its median brightness is {own_median:.4g}, that of the "
+        f"training data {median:.4g}."
+    )
+    if 1 < rgb.max() <= LARGEST_BYTE and rgb.min() >= 0 and np.array_equal(rgb, np.rint(rgb)):
+        sentence += (
+            f" Its values lie from 0 to {LARGEST_BYTE}, as in a picture for the screen, but the model was trained on "
+            "reflectance or radiance."
+        )
+    return f"{sentence} Multiplied by about {median / own_median:.2g} the input would fit, if it is linear."
+
+
+def _shares(rgb: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the shares of red and green in the sum of the three, a third each where that is not positive."""
+    values = np.maximum(rgb.astype(np.float64), 0)
+    total = values.sum(axis=1)
+    safe = np.where(total > 0, total, 1)
+    red, green = (np.where(total > 0, values[:, colour] / safe, 1 / 3) for colour in (0, 1))
+    return red, green
+
+
+def _limits(values: np.ndarray, shares: Tuple[float, ...]) -> Tuple[float, ...]:
+    return tuple(float(limit) for limit in np.quantile(values, shares))
+
+
+def _outside(values: np.ndarray, limits: Tuple[float, float]) -> np.ndarray:
+    return np.asarray((values < limits[0]) | (values > limits[1]))
