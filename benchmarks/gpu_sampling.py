@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.guided_step import BANDS, BFLOAT16, CONDITION_BANDS, EXACT, PUBLISHED, TIMESTEP, WEIGHT, make_steps
+from benchmarks.guided_step import BANDS, BFLOAT16, CONDITION_BANDS, EXACT, PUBLISHED, TIMESTEP, WEIGHT, make_step
 from scdm_qgis.core.cascade import Stage
 from scdm_qgis.core.cascade_header import SAMPLERS, Condition, ScheduleConfig, StageHeader, Truncation
 from scdm_qgis.core.guidance import GuidedNetwork
@@ -89,13 +89,14 @@ def print_ways(network: UNet, pixels: int, device: torch.device) -> None:
     """Print seconds a megapixel of two stages, and the memory a batch takes, by way to sample."""
     size = SIZES[0]
     count = max(1, pixels // size**2)
-    inputs, guided = make_inputs(count, size, device), make_steps(network, WEIGHT, None)
+    inputs = make_inputs(count, size, device)
     once = GuidedNetwork(network, 0.0, bfloat16=True)
+    bfloat16 = make_step(BFLOAT16, network, WEIGHT, None)
     ways: Dict[str, Tuple[Callable[..., Tensor], int]] = {
-        "1000 + 1000 guided steps, published way, float32": (guided[PUBLISHED], 2000),
-        "the same with exact savings, float32": (guided[EXACT], 2000),
-        "the same with exact savings, bfloat16": (guided[BFLOAT16], 2000),
-        "20 + 20 guided steps, exact savings, bfloat16": (guided[BFLOAT16], 40),
+        "1000 + 1000 guided steps, published way, float32": (make_step(PUBLISHED, network, WEIGHT, None), 2000),
+        "the same with exact savings, float32": (make_step(EXACT, network, WEIGHT, None), 2000),
+        "the same with exact savings, bfloat16": (bfloat16, 2000),
+        "20 + 20 guided steps, exact savings, bfloat16": (bfloat16, 40),
         "posterior mean, 1 + 1 passes, bfloat16": (once, 2),
     }
     print(f"\n| way, tiles of {size} x {size} | seconds a megapixel | peak memory, MiB |\n|---|---|---|")

@@ -13,7 +13,6 @@ takes one step.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -49,16 +48,13 @@ def make_network() -> UNet:
     return UNet(PRESETS["paper"].network, BANDS, CONDITION_BANDS).eval()
 
 
-def make_steps(network: UNet, weight: float, released: Optional[str]) -> Dict[str, Step]:
-    """Return the ways to take a guided step, by name."""
-    steps: Dict[str, Step] = {
-        PUBLISHED: TwoPasses(network, weight),
-        EXACT: GuidedNetwork(network, weight),
-        BFLOAT16: GuidedNetwork(network, weight, bfloat16=True),
-    }
-    if released is not None:
-        steps[RELEASED] = _released_step(network, weight, released)
-    return steps
+def make_step(name: str, network: UNet, weight: float, released: Optional[str]) -> Step:
+    """Return a way to take a guided step."""
+    if name == RELEASED and released is not None:
+        return _released_step(network, weight, released)
+    if name == PUBLISHED:
+        return TwoPasses(network, weight)
+    return GuidedNetwork(network, weight, bfloat16=name == BFLOAT16)
 
 
 def _released_step(network: UNet, weight: float, folder: str) -> Step:
@@ -96,15 +92,15 @@ def make_inputs(size: int) -> List[Tensor]:
 def compare(size: int, rounds: int, released: Optional[str]) -> None:
     """Print how each way compares on a patch of `size` pixels a side."""
     network, inputs = make_network(), make_inputs(size)
-    steps = make_steps(network, WEIGHT, released)
+    names = [PUBLISHED, EXACT, BFLOAT16, *([RELEASED] if released is not None else [])]
+    steps = {name: make_step(name, network, WEIGHT, released) for name in reversed(names)}  # weights are loaded first
+    differences: Dict[str, List[float]] = {name: [] for name in names}
     # Guidance by next to nothing and by -1 is the prediction with the condition, and without.
-    alone = [make_steps(network, weight, released) for weight in (1e-9, -1.0)]
-    expected = [ways[PUBLISHED](*inputs) for ways in (*alone, steps)]
-    differences = {
-        name: [float((ways[name](*inputs) - of).abs().max()) for ways, of in zip((*alone, steps), expected)]
-        for name in steps
-    }
-    del alone
+    for weight in (1e-9, -1.0, WEIGHT):
+        expected = make_step(PUBLISHED, network, weight, released)(*inputs)
+        for name in names:
+            way = steps[name] if weight == WEIGHT else make_step(name, network, weight, released)
+            differences[name].append(float((way(*inputs) - expected).abs().max()))
     ratios: Dict[str, List[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         seconds = {name: _seconds(step, inputs) for name, step in steps.items()}
@@ -114,7 +110,7 @@ def compare(size: int, rounds: int, released: Optional[str]) -> None:
         f"\n| one guided step at {size} x {size} | times as fast (smallest to largest) | largest difference of the two "
         "predictions | of the guided one | peak memory, MiB |\n|---|---|---|---|---|"
     )
-    for name in steps:
+    for name in names:
         speed, (conditional, empty, guided) = ratios[name], differences[name]
         print(
             f"| {name} | {statistics.median(speed):.2f} ({min(speed):.2f} to {max(speed):.2f}) | "
@@ -138,8 +134,10 @@ def _peak(name: str, size: int, released: Optional[str]) -> str:
 
 @torch.inference_mode()
 def _take_one(name: str, size: int, released: Optional[str]) -> None:
-    make_steps(make_network(), WEIGHT, released)[name](*make_inputs(size))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    make_step(name, make_network(), WEIGHT, released)(*make_inputs(size))
+    # Not getrusage's, which begins with the peak of the process that started this one.
+    with open("/proc/self/status", encoding="ascii") as status:
+        print(next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024)
 
 
 def main() -> None:
