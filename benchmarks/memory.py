@@ -44,6 +44,12 @@ from scdm_qgis.engine.jobs import RgbToHyperspectral
 BANDS, TILE, OVERLAP = 48, 256, 64
 MEBIBYTE = 2**20
 
+LAUNCHER = (
+    "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+)
+"""A process's peak begins with that of the one that starts it, so a small one does; the last line is the peak in KiB."""
+
 
 def write_model(path: str) -> None:
     """Write a cascade of one stage whose network says nothing and whose regression is linear in RGB."""
@@ -93,13 +99,10 @@ def measure(folder: str, model: str, height: int, width: int) -> Tuple[float, fl
     job = RgbToHyperspectral(rgb, model, output, rgb_bands="1,2,3", tile_size=TILE, overlap=OVERLAP, device="cpu")
     with open(job_file, "w", encoding="utf-8") as file:
         json.dump(job.to_json(), file)
-    engine = subprocess.Popen([sys.executable, "-m", "scdm_qgis.engine", job_file], stdout=subprocess.PIPE, text=True)
-    assert engine.stdout is not None
-    results = [event for event in map(json.loads, engine.stdout) if event["event"] == "result"]
-    _, status, usage = os.wait4(engine.pid, 0)
-    if status or not results:
-        raise RuntimeError(f"the engine failed on {height} x {width} pixels")
-    return usage.ru_maxrss / 1024, results[0]["SECONDS"], results[0]["TILES"]
+    command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "scdm_qgis.engine", job_file]
+    *events, peak = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    (result,) = [event for event in map(json.loads, events) if event["event"] == "result"]
+    return int(peak) / 1024, result["SECONDS"], result["TILES"]
 
 
 def main() -> None:
