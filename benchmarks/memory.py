@@ -48,7 +48,7 @@ LAUNCHER = (
     "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
     "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
 )
-"""A process's peak begins with that of the one that starts it, so a small one does. Its last line is the peak in KiB."""
+"""A peak begins with that of the process that starts another, so a small one does. It ends with the peak in KiB."""
 
 
 def write_model(path: str) -> None:
