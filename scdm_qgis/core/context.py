@@ -35,7 +35,7 @@ def context_maps(rgb: Tensor, valid: Tensor, sigmas: Sequence[float], margin: in
     has the same maps as the whole image.
 
     Args:
-        rgb: (batch, 3, row, column); what stands in invalid pixels must be finite.
+        rgb: (batch, 3, row, column); all finite, in invalid pixels too.
         valid: 1 where a pixel counts, 0 elsewhere (batch, 1, row, column).
         sigmas: standard deviations of the windows in pixels.
         margin: rows and columns on every side that are seen but have no maps made of them.
@@ -70,8 +70,8 @@ def _smooth(x: Tensor, sigma: float, margin: int) -> Tensor:
 def _convolve_last(x: Tensor, window: Tensor) -> Tensor:
     """Convolve along the last dimension, which loses the window's length less 1.
 
-    A convolution with one window is a product with a banded matrix. Made in blocks, that is many times faster than
-    what is made for the many channels of a network.
+    A convolution with one window is a product with a banded matrix. Made in blocks, that is many times faster on
+    small tiles than what is made for the many channels of a network.
     """
     reach, length = len(window) - 1, x.shape[-1] - len(window) + 1
     block = min(BLOCK, length)

@@ -8,14 +8,20 @@ import torch
 from torch import Tensor
 
 from scdm_qgis.core.precision import in_bfloat16
+from scdm_qgis.core.presets import NetworkConfig
 from scdm_qgis.core.unet import EmptyCondition, UNet
 
 CACHE_BYTES = 512 * 2**20
-"""What is kept of the empty condition's features takes at most so much memory."""
+"""What a stage keeps of the empty condition's features takes at most so much memory."""
+
+
+_FLOAT = 4
 
 
 class GuidedNetwork:
     """A stage's U-Net as samplers ask it: pushed away from what it says to an empty (all-zero) condition.
+
+    It is for sampling only: guided passes have no gradients.
 
     out = out_c + s (out_c - out_0). What a network says of x_0 and eps is linear in its output, so both are
     guided with it.
@@ -57,3 +63,14 @@ class GuidedNetwork:
             self._kept[key] = made
             self._kept_bytes += size
         return made
+
+
+def kept_bytes(config: NetworkConfig, tile_size: int, steps: int) -> int:
+    """Return about how much memory a guided stage keeps for so many steps on tiles of one size.
+
+    Of every decoder block that is its share of the condition, twice as wide as the block's output.
+    """
+    pixels = [(tile_size / 2**level) ** 2 for level in range(len(config.channel_multipliers))]
+    widths = [config.base_channels * multiplier for multiplier in config.channel_multipliers]
+    features = sum(2 * config.decoder_blocks * width * count for width, count in zip(widths, pixels))
+    return min(CACHE_BYTES, int(steps * features * _FLOAT))

@@ -10,7 +10,7 @@ from scdm_qgis.core.unet import UNet
 
 
 def in_bfloat16(network: UNet) -> UNet:
-    """Return a copy that computes in bfloat16, in channels-last memory as processors' and GPUs' units for it like.
+    """Return a copy that computes in bfloat16, in channels-last memory, which processors' units for it like.
 
     It takes float32 and returns bfloat16. Weights are rounded once, while autocast rounds them in every pass.
     The time embedding stays float32: its angles reach 1000 radians, of which bfloat16 keeps no phase.

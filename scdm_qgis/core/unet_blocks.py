@@ -104,23 +104,23 @@ class DecoderBlock(ResidualBlock):
         self._group, self._below, self._skip = group, below, skip
         # Channels of the groups that lie within one input.
         first = _up(below, group)
-        self._noisy = slice(first, max(first, (below + skip) // group * group))
-        self._condition = slice(_up(below + skip, group), below + 2 * skip)
+        self._noisy_channels = slice(first, max(first, (below + skip) // group * group))
+        self._condition_channels = slice(_up(below + skip, group), below + 2 * skip)
         self._rest: Tensor
-        rest = [*range(self._noisy.start), *range(self._noisy.stop, self._condition.start)]
+        rest = [*range(self._noisy_channels.start), *range(self._noisy_channels.stop, self._condition_channels.start)]
         self.register_buffer("_rest", torch.tensor(rest), persistent=False)
 
     def noisy_part(self, features: Tensor) -> SkipPart:
         """Return the share of the noisy image's features."""
-        return self._part(features, self._below, self._noisy)
+        return self._part(features, self._below, self._noisy_channels)
 
     def condition_part(self, features: Tensor) -> SkipPart:
         """Return the share of the condition's features."""
-        return self._part(features, self._below + self._skip, self._condition)
+        return self._part(features, self._below + self._skip, self._condition_channels)
 
     def condition_rest(self, features: Tensor) -> Tensor:
         """Return those of the condition's features that `join` needs beside their share."""
-        return features[:, : self._condition.start - self._below - self._skip]
+        return features[:, : self._condition_channels.start - self._below - self._skip]
 
     def join(self, below: Tensor, noisy: Tensor, condition_rest: Tensor, parts: SkipPart, time: Tensor) -> Tensor:
         """Return what `forward` returns; not for training: nothing is dropped.
@@ -132,7 +132,7 @@ class DecoderBlock(ResidualBlock):
             parts: the shares of noisy image and condition together.
             time: the time embedding of one timestep, which all samples are at.
         """
-        start, stop = self._noisy.start - self._below, self._noisy.stop - self._below
+        start, stop = self._noisy_channels.start - self._below, self._noisy_channels.stop - self._below
         rest = [below, noisy[:, :start], noisy[:, stop:], condition_rest.expand(len(below), -1, -1, -1)]
         h = F.silu(self._normalise(torch.cat(rest, dim=1), self._rest), inplace=True)
         # All samples share a timestep, so the time embedding is one more bias.

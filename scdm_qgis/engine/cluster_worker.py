@@ -121,7 +121,9 @@ class TileWorker(WorkerPlugin):
             if cascade is None:
                 raise ValueError(f"a worker was asked although {self.problem}")
             torch.set_num_threads(threads)
-            reconstruct = self._reconstructors.setdefault(sampling, TileReconstructor(cascade, sampling))
+            if sampling not in self._reconstructors:
+                self._reconstructors[sampling] = TileReconstructor(cascade, sampling)
+            reconstruct = self._reconstructors[sampling]
             if pixels is None:
                 if cube is None:
                     raise ValueError("a worker that does not read the input needs pixels")

@@ -12,6 +12,8 @@ import psutil
 
 from scdm_qgis.core.cascade_header import CascadeHeader
 from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.guidance import kept_bytes
+from scdm_qgis.core.reconstruction import SamplingSettings
 from scdm_qgis.engine import read_ahead, write_behind
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.output_rasters import Product
@@ -19,8 +21,11 @@ from scdm_qgis.engine.tiling import Tiling
 from scdm_qgis.raster.cube import CACHE_BYTES
 from scdm_qgis.raster.cube_writer import BLOCK
 
-FEATURE_MAPS = 16
+FEATURE_MAPS = 24
 """Maps of the network's first width that exist at once while it computes; measured, rounded up."""
+
+GUIDED_FEATURE_MAPS = 36
+"""The same where both guided passes do."""
 
 _FLOAT = 4
 
@@ -39,12 +44,19 @@ class Footprint:
 
 
 def footprint(
-    header: CascadeHeader, tiling: Tiling, products: Sequence[Product], batch_size: int, rows: int, computes_here: bool
+    header: CascadeHeader,
+    settings: Sequence[SamplingSettings],
+    tiling: Tiling,
+    products: Sequence[Product],
+    batch_size: int,
+    rows: int,
+    computes_here: bool,
 ) -> Footprint:
     """Return what a run takes from a row of the window on.
 
     Args:
         header: of the model.
+        settings: how each stage is sampled.
         tiling: bands, tiles and window.
         products: the rasters that are written.
         batch_size: tiles computed at once.
@@ -66,7 +78,9 @@ def footprint(
     memory += (read_ahead.DEPTH + 1) * pixels_a_batch * 3 * _FLOAT
     if computes_here:
         widest = max(stage.network.base_channels for stage in header.stages)
-        memory += FEATURE_MAPS * pixels_a_batch * widest * _FLOAT
+        guided = [(stage, chosen.steps) for stage, chosen in zip(header.stages, settings) if chosen.guidance_weight > 0]
+        memory += (GUIDED_FEATURE_MAPS if guided else FEATURE_MAPS) * pixels_a_batch * widest * _FLOAT
+        memory += sum(kept_bytes(stage.network, lattice.tile_size, steps) for stage, steps in guided)
     return Footprint(memory, disk)
 
 

@@ -116,7 +116,7 @@ def _reconstruct_raster(
     computing.batch_size = done.batch_size
     _log_plan(job, header, tiling, sampling, done, events)
     here = job.cluster is None and computing.device_type == "cpu"
-    needed = footprint(header, tiling, products, done.batch_size, done.rows, here)
+    needed = footprint(header, settings, tiling, products, done.batch_size, done.rows, here)
     check_footprint(needed, products, events)
     if taken_up is None:
         journal.remove()

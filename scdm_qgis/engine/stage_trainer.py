@@ -193,10 +193,15 @@ class StageTrainer:
         if stage.header.steps is None:
             return stage  # drawn with the full schedule
         batches = patches.hold_out_batches(step_choice.MOST_PATCHES, PATCHES_AT_ONCE)
+        if not batches:
+            return stage  # nothing to try on
         trials = try_steps(stage, batches, self.settings.seed, self.settings.bfloat16)
         steps = fewest_steps(trials)
-        tried = ", ".join(f"{trial.steps}: {trial.rmse * self.normalisation.scale:.4g}" for trial in trials)
-        self.events.info(f"A draw will take {steps} steps. RMSE of one draw by steps, before calibration: {tried}.")
+        scale = self.normalisation.scale
+        tried = ", ".join(f"{one.steps}: {one.rmse * scale:.4g} / {one.spread * scale:.4g}" for one in trials)
+        self.events.info(
+            f"A draw will take {steps} steps. RMSE / spread of draws by steps, before calibration: {tried}."
+        )
         return replace(stage, header=replace(stage.header, steps=steps))
 
     def _evidence(self, stage: Stage, patches: ScenePatches) -> Evidence:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import List, Sequence
 
 import torch
-from torch import Tensor
 
 from scdm_qgis.core.cascade import Stage
 from scdm_qgis.core.noise import PlacedNoise
 from scdm_qgis.core.reconstruction import StageSampler, settings_for
-from scdm_qgis.core.training import Batch
+from scdm_qgis.core.training import DIVERGED, Batch
 
 CANDIDATES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
 
@@ -35,7 +35,7 @@ class Trial:
     Args:
         steps: of each draw.
         rmse: of single draws against the truth.
-        spread: root mean square deviation of draws from their mean.
+        spread: standard deviation of draws.
     """
 
     steps: int
@@ -52,6 +52,9 @@ def try_steps(stage: Stage, batches: Sequence[Batch], seed: int, bfloat16: bool)
         batches: the patches.
         seed: of the draws' noise, which is the same for every number of steps.
         bfloat16: whether the network computes in bfloat16.
+
+    Raises:
+        UserError: the draws are not numbers.
     """
     return [
         _try(stage, batches, steps, seed, bfloat16) for steps in CANDIDATES if steps <= stage.header.schedule.timesteps
@@ -60,26 +63,24 @@ def try_steps(stage: Stage, batches: Sequence[Batch], seed: int, bfloat16: bool)
 
 def _try(stage: Stage, batches: Sequence[Batch], steps: int, seed: int, bfloat16: bool) -> Trial:
     sample = StageSampler(stage, settings_for(stage.header, draw=True, steps=steps), bfloat16)
-    errors: List[Tensor] = []
-    deviations: List[Tensor] = []
+    count, squared_error, squared_deviation = 0, 0.0, 0.0
     for number, batch in enumerate(batches):
         bands, height, width = batch.target.shape[1:]
         # Places are only names for noise here: every patch gets noise of its own.
         origins = [(number * height, patch * width) for patch in range(len(batch.target))]
-        drawn = torch.stack(
-            [
-                sample(
-                    batch.condition,
-                    PlacedNoise(seed, stage.header.index, draw, origins, bands, height, width, batch.target.device),
-                )
-                for draw in range(DRAWS)
-            ]
-        )
-        valid = batch.valid.expand(DRAWS, *batch.target.shape) > 0
-        errors.append((drawn - batch.target)[valid])
-        deviations.append((drawn - drawn.mean(dim=0))[valid])
-    rmse, deviation = (float(torch.cat(values).square().mean().sqrt()) for values in (errors, deviations))
-    return Trial(steps, rmse, deviation * (DRAWS / (DRAWS - 1)) ** 0.5)
+        noises = [
+            PlacedNoise(seed, stage.header.index, draw, origins, bands, height, width, batch.target.device)
+            for draw in range(DRAWS)
+        ]
+        drawn = torch.stack([sample(batch.condition, noise) for noise in noises])
+        valid = (batch.valid > 0).expand_as(batch.target)
+        squared_error += float((drawn - batch.target)[:, valid].square().sum())
+        squared_deviation += float(drawn.var(dim=0)[valid].sum())
+        count += int(valid.sum())
+    trial = Trial(steps, math.sqrt(squared_error / (DRAWS * count)), math.sqrt(squared_deviation / count))
+    if not (math.isfinite(trial.rmse) and math.isfinite(trial.spread)):
+        raise DIVERGED
+    return trial
 
 
 def fewest_steps(trials: Sequence[Trial]) -> int:

@@ -285,7 +285,8 @@ def _fingerprint(
         "EARLY_STOP": job.early_stop,
         "PRECISION": "bfloat16" if bfloat16 else "float32",
         "SEED": job.seed,
-        "the stage": header.to_json(),
+        # How it will draw is chosen afterwards, and no part of the training.
+        "the stage": {key: value for key, value in header.to_json().items() if key not in ("sampler", "steps")},
         "the number of processes": Processes().count,
         "the version of the plugin": CREATED_WITH,
     }

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from scdm_qgis.core import guidance
-from scdm_qgis.core.guidance import GuidedNetwork
+from scdm_qgis.core.guidance import GuidedNetwork, kept_bytes
 from scdm_qgis.core.precision import in_bfloat16
-from scdm_qgis.core.presets import NetworkConfig
+from scdm_qgis.core.presets import PRESETS, NetworkConfig
 from scdm_qgis.core.unet import UNet
 
 TIME = 700
@@ -92,6 +92,15 @@ def test_no_more_is_kept_than_there_is_room_for(monkeypatch):
     guided = GuidedNetwork(network, 1.0)
     for _ in range(2):
         assert len(encoder_passes(network, guided, *given)) == 3
+
+
+@pytest.mark.parametrize("preset", ["tiny", "compact"])
+@torch.inference_mode()
+def test_what_is_kept_is_about_what_is_said(preset):
+    config = PRESETS[preset].network
+    made = UNet(config, 20, 3).empty_condition(torch.tensor([TIME]), 32, 32)
+    taken = sum(tensor.nbytes for empty in made for tensor in (empty.rest, *empty.part))
+    assert kept_bytes(config, 32, 1) == pytest.approx(taken, rel=0.1)
 
 
 @torch.inference_mode()

@@ -8,17 +8,23 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import rasterio
+import torch
 from distributed import Client
 from rasterio.io import MemoryFile
 
+from scdm_qgis.core.cascade_header import read_header
 from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.reconstruction import settings_for
 from scdm_qgis.core.whole_file import journal_path, partial_path
-from scdm_qgis.engine import cluster, reconstruct
+from scdm_qgis.engine import cluster, cluster_worker, reconstruct
 from scdm_qgis.engine.jobs import RgbToHyperspectral
+from scdm_qgis.engine.tile_reconstructor import Sampling
+from scdm_qgis.raster.tiles import Tile
 from tests.conftest import CHECKOUT
 from tests.engine.conftest import spectra
 
@@ -225,3 +231,26 @@ def test_cancel_on_a_cluster(job, scheduler, add_worker, tmp_path):
     engine.stdout.read()
     assert engine.wait() == 130
     assert not os.path.exists(job.output) and not os.path.exists(partial_path(job.output))
+
+
+def test_a_worker_makes_its_networks_ready_once(regressions_only, make_cube, tmp_path, monkeypatch):
+    made = []
+
+    class Counted(cluster_worker.TileReconstructor):
+        def __init__(self, *arguments):
+            made.append(1)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(cluster_worker, "TileReconstructor", Counted)
+    with open(regressions_only, "rb") as file:
+        model = file.read()
+    expected = (cluster_worker.versions(), "cpu")
+    worker = cluster_worker.TileWorker("run", expected, model, "cpu", (5, 3, 2), make_cube())
+    worker.setup(SimpleNamespace(local_directory=str(tmp_path)))
+    assert worker.problem is None
+    settings = tuple(settings_for(stage, False) for stage in read_header(regressions_only).stages)
+    for row in (0, 32):
+        tiles = [Tile(row, 0, 32, 32, row // 32, 0)]
+        spectra_made, _ = worker.compute(Sampling(settings, 1, 0, False), torch.get_num_threads(), tiles, None)
+        assert spectra_made is not None
+    assert len(made) == 1

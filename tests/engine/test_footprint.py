@@ -11,6 +11,8 @@ import pytest
 
 from scdm_qgis.core.cascade_header import read_header
 from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.guidance import CACHE_BYTES, kept_bytes
+from scdm_qgis.core.reconstruction import settings_for
 from scdm_qgis.engine import reconstruct
 from scdm_qgis.engine.batch_size import at_most
 from scdm_qgis.engine.footprint import footprint
@@ -26,6 +28,10 @@ def tiling(height, width, overlap=8):
     return Tiling((1, 2, 3), Lattice(height, width, 32, overlap), (0, 0, height, width))
 
 
+def settings(header, guidance=0.0, steps=5):
+    return [settings_for(stage, True, steps=steps, guidance_weight=guidance) for stage in header.stages]
+
+
 @pytest.fixture
 def header(regressions_only):
     return read_header(regressions_only)
@@ -33,13 +39,13 @@ def header(regressions_only):
 
 def test_disk_is_the_size_of_the_pixels_still_to_come(header):
     bands = len(header.stages[1].bands)
-    needed = footprint(header, tiling(1000, 600), PRODUCTS, 4, rows=100, computes_here=True)
+    needed = footprint(header, settings(header), tiling(1000, 600), PRODUCTS, 4, rows=100, computes_here=True)
     assert needed.disk == [bands * 2 * 900 * 600, bands * 4 * 900 * 600]
 
 
 def test_memory_does_not_grow_with_height_and_grows_with_width_by_overlap_and_blocks(header):
     memory = {
-        (height, width): footprint(header, tiling(height, width), PRODUCTS, 4, 0, True).memory
+        (height, width): footprint(header, settings(header), tiling(height, width), PRODUCTS, 4, 0, True).memory
         for height, width in [(1000, 600), (40_000, 600), (1000, 1600)]
     }
     assert memory[1000, 600] == memory[40_000, 600]
@@ -48,8 +54,22 @@ def test_memory_does_not_grow_with_height_and_grows_with_width_by_overlap_and_bl
 
 
 def test_a_cluster_computes_elsewhere(header):
-    here, elsewhere = (footprint(header, tiling(100, 100), PRODUCTS, 4, 0, where).memory for where in (True, False))
-    assert here - elsewhere == 16 * 4 * 32 * 32 * header.stages[1].network.base_channels * 4
+    here, elsewhere = (
+        footprint(header, settings(header), tiling(100, 100), PRODUCTS, 4, 0, where).memory for where in (True, False)
+    )
+    assert here - elsewhere == 24 * 4 * 32 * 32 * header.stages[1].network.base_channels * 4
+
+
+def test_guidance_keeps_features_for_every_step_up_to_a_limit(header):
+    memory = {
+        steps: footprint(header, settings(header, 1.0, steps), tiling(100, 100), PRODUCTS, 4, 0, True).memory
+        for steps in (5, 10, 1000)
+    }
+    plain = footprint(header, settings(header), tiling(100, 100), PRODUCTS, 4, 0, True).memory
+    kept = [kept_bytes(stage.network, 32, 5) for stage in header.stages]
+    assert memory[5] - plain == 12 * 4 * 32 * 32 * header.stages[1].network.base_channels * 4 + sum(kept)
+    assert memory[10] - memory[5] == sum(kept)
+    assert memory[1000] - memory[5] == 2 * CACHE_BYTES - sum(kept)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from scdm_qgis.core.cascade_header import ScheduleConfig
+from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.training import Batch
 from scdm_qgis.engine.step_choice import CANDIDATES, Trial, fewest_steps, try_steps
 from tests.core.conftest import small_stage
@@ -97,3 +98,12 @@ def test_invalid_pixels_do_not_count(stage):
     target = torch.where(valid > 0, 0.0, 1e6).expand(1, 4, 16, 16)
     (trial, *_) = try_steps(stage, [Batch(target, torch.zeros(1, 3, 16, 16), valid)], 0, False)
     assert trial.rmse < 1
+
+
+def test_draws_that_are_no_numbers_are_told_as_divergence(stage):
+    broken = replace(stage, network=torch.nn.Sequential())
+    broken.network.forward = lambda x_t, t, condition: x_t * float("inf")
+    broken.network.unused = torch.nn.Parameter(torch.zeros(1))
+    batch = Batch(torch.zeros(1, 4, 8, 8), torch.zeros(1, 3, 8, 8), torch.ones(1, 1, 8, 8))
+    with pytest.raises(UserError, match="Training diverged"):
+        try_steps(broken, [batch], 0, False)

@@ -15,7 +15,7 @@ from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.presets import PRESETS
 from scdm_qgis.core.regression import fit_ridge
 from scdm_qgis.core.training import Training
-from scdm_qgis.engine import reconstruct
+from scdm_qgis.engine import reconstruct, stage_trainer
 from scdm_qgis.engine.jobs import RgbToHyperspectral, TrainCascadeStage
 from tests.engine.conftest import spectra
 
@@ -158,6 +158,28 @@ def test_other_predictions(make_cube, train_stage, prediction):
     assert stage.sampler == ("ddpm" if prediction == "noise" else "unipc")
     assert stage.second_moment == pytest.approx(1.0, rel=0.2)
     assert results["VALIDATION_LOSS"] > 0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "size", "steps"),
+    [("residual", (96, 64), 7), ("residual", (40, 40), 7), ("velocity", (96, 64), 7), ("noise", (96, 64), None)],
+    ids=["hold-out", "left-out blocks", "velocity", "noise"],
+)
+def test_the_steps_that_are_enough_are_kept_and_calibrated_for(
+    make_cube, train_stage, recorder, monkeypatch, prediction, size, steps
+):
+    calibrated_for, gather = [], stage_trainer.gather_evidence
+
+    def watch(stage, *arguments):
+        calibrated_for.append(stage.header.steps)
+        return gather(stage, *arguments)
+
+    monkeypatch.setattr(stage_trainer, "fewest_steps", lambda trials: 7)
+    monkeypatch.setattr(stage_trainer, "gather_evidence", watch)
+    path, _ = train_stage(make_cube(values=spectra(*size)), prediction=prediction)
+    assert read_header(path).stages[0].steps == steps
+    assert set(calibrated_for) == ({7} if prediction == "residual" else set())
+    assert ("A draw will take 7 steps" in recorder.messages()) == (steps is not None)
 
 
 def test_same_seed_gives_the_same_file(make_cube, train_stage):
