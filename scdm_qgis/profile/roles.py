@@ -93,9 +93,7 @@ def _same_bands(facts: RasterFacts, prediction: RasterFacts) -> bool:
     if facts.band_count <= MOST_BANDS_OF_A_PICTURE:
         return False
     try:
-        pairs = match_bands(
-            prediction.wavelengths_nm, prediction.band_count, facts.wavelengths_nm, facts.band_count
-        )
+        pairs = match_bands(prediction.wavelengths_nm, prediction.band_count, facts.wavelengths_nm, facts.band_count)
     except UserError:
         return False
     return len(pairs) == prediction.band_count

@@ -27,14 +27,15 @@ def write_spectral_libraries(path: str, curves: Sequence[PinnedCurve]) -> List[s
     Raises:
         OSError: a file cannot be written.
     """
-    libraries: Dict[Tuple[int, Spectrum], List[PinnedCurve]] = {}
+    libraries: Dict[Tuple[object, ...], List[PinnedCurve]] = {}
     for pinned in curves:
-        libraries.setdefault((len(pinned.curve.values), pinned.curve.spectrum), []).append(pinned)
+        spectrum = pinned.curve.spectrum
+        libraries.setdefault((spectrum.wavelengths_nm, spectrum.bad), []).append(pinned)
     root, ending = os.path.splitext(path)
     written = []
-    for number, ((_, spectrum), members) in enumerate(libraries.items(), start=1):
+    for number, members in enumerate(libraries.values(), start=1):
         name = path if number == 1 else f"{root}_{number}{ending}"
-        _write_library(name, spectrum, members)
+        _write_library(name, members[0].curve.spectrum, members)
         written.append(name)
     return written
 
