@@ -39,6 +39,7 @@ class ProfileDock(QgsDockWidget):
     def close_down(self) -> None:
         """Remove everything from QGIS's window, close all files and end the reading thread."""
         self.visibilityChanged.disconnect(self._fill)
+        self.hide()
         if self.panel is not None:
             self.panel.close_down()
             self.panel = None

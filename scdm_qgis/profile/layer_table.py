@@ -12,6 +12,7 @@ from scdm_qgis.profile.layers import ProfileLayer
 from scdm_qgis.profile.reader import Reading
 
 _NAME, _ROLE, _STATE = range(3)
+_NAME_WIDTH = 150
 
 
 class LayerTable(QTableWidget):
@@ -27,9 +28,9 @@ class LayerTable(QTableWidget):
         self.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         header = self.horizontalHeader()
-        header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(_ROLE, QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(_STATE, QHeaderView.ResizeMode.Interactive)
+        header.setStretchLastSection(True)
+        header.resizeSection(_NAME, _NAME_WIDTH)
         self._ids: Sequence[str] = ()
         self.itemChanged.connect(self._tell_choice)
 

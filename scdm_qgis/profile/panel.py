@@ -22,7 +22,7 @@ from scdm_qgis.profile.missing_package import missing_package
 from scdm_qgis.profile.number_table import NumberTable
 from scdm_qgis.profile.pins import Pin, Pins
 from scdm_qgis.profile.places import MapPlace, extent_around, places_in_layers, transform_between
-from scdm_qgis.profile.reader import GONE, ProfileReader, Reading
+from scdm_qgis.profile.reader import GONE, WAITING, ProfileReader, Reading
 
 try:
     from scdm_qgis.profile.plot import Drawing, SpectralPlot
@@ -131,8 +131,9 @@ class ProfilePanel(QWidget):
 
     def hideEvent(self, event: QHideEvent) -> None:
         """Keep no file open while nobody looks, and give the mouse back to the map."""
-        self._canvas.unsetMapTool(self.tool)
-        self._reader.keep_only(())
+        if not event.spontaneous():  # as when QGIS is minimised
+            self._canvas.unsetMapTool(self.tool)
+            self._reader.keep_only(())
         super().hideEvent(event)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
@@ -152,7 +153,7 @@ class ProfilePanel(QWidget):
         for part, stretch in ((self._layer_table, 2), (middle, 4), (self._number_table, 3)):
             self._parts.addWidget(part)
             self._parts.setStretchFactor(self._parts.count() - 1, stretch)
-        self._parts.setSizes([300, 600, 450])
+        self._parts.setSizes([380, 560, 460])
         # A long sentence must not make the dock wide.
         self._status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         layout = QVBoxLayout(self)
@@ -192,6 +193,7 @@ class ProfilePanel(QWidget):
     def _read_pin(self, pin: Pin, layers: List[ProfileLayer]) -> None:
         places, without = places_in_layers(pin.place, layers, self._project)
         pin.readings.update(without)
+        pin.readings.update({place.layer_id: Reading(None, WAITING) for place in places})
         if places:
             self._reader.pin(pin.number, places)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Dict, Hashable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Hashable, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pyqtgraph
 import pyqtgraph.exporters
-from qgis.PyQt.QtCore import QPointF, Qt
+from qgis.PyQt.QtCore import QPointF, Qt, QVariant
 from qgis.PyQt.QtGui import QBrush, QColor, QPainterPath, QPalette, QPen, QPolygonF
 from qgis.PyQt.QtWidgets import QGraphicsPathItem
 
@@ -54,10 +54,13 @@ class SpectralPlot(pyqtgraph.PlotWidget):
 
     def __init__(self) -> None:
         super().__init__(background=None)
+        _in_qgis(self.getViewBox().childGroup)
         self._by_wavelength = False
         self._drawn: Dict[Hashable, _CurveItems] = {}
         self._rgb_lines: List[pyqtgraph.InfiniteLine] = []
-        self._legend = self.addLegend(offset=(-8, 8), labelTextSize="8pt")
+        paper = self.palette().color(QPalette.ColorRole.Window)
+        paper.setAlpha(200)
+        self._legend = self.addLegend(offset=(-8, 8), labelTextSize="8pt", brush=paper, verSpacing=-4)
         ink = self.palette().color(QPalette.ColorRole.WindowText)
         for side in ("left", "bottom"):
             axis = self.getAxis(side)
@@ -93,14 +96,15 @@ class SpectralPlot(pyqtgraph.PlotWidget):
         ink = self.palette().color(QPalette.ColorRole.WindowText)
         self._legend.clear()
         for name, role in entries:
-            self._legend.addItem(pyqtgraph.PlotDataItem(pen=_pen(role, ink)), f"{name} ({role.title.lower()})")
+            sample = _in_qgis(pyqtgraph.PlotDataItem(pen=_pen(role, ink)))
+            self._legend.addItem(sample, f"{name} ({role.title.lower()})")
 
     def mark_rgb(self, positions: Sequence[float]) -> None:
         """Mark where red, green and blue lie on the axis; nothing for no positions."""
         for line in self._rgb_lines:
             self.removeItem(line)
         self._rgb_lines = [
-            pyqtgraph.InfiniteLine(position, pen=QPen(QColor(colour), 0, Qt.PenStyle.DotLine))
+            _in_qgis(pyqtgraph.InfiniteLine(position, pen=QPen(QColor(colour), 0, Qt.PenStyle.DotLine)))
             for position, colour in zip(positions, _RGB_COLOURS)
         ]
         for line in self._rgb_lines:
@@ -129,12 +133,13 @@ class _CurveItems:
     """What one curve is drawn with: a line, dots, and ribbons where there are standard deviations."""
 
     def __init__(self, plot: SpectralPlot) -> None:
-        self._line = pyqtgraph.PlotCurveItem(antialias=True)
-        self._spread = pyqtgraph.PlotCurveItem(antialias=True)
-        self._dots = pyqtgraph.ScatterPlotItem(size=5, pen=None)
+        self._line = _in_qgis(pyqtgraph.PlotCurveItem(antialias=True))
+        self._spread = _in_qgis(pyqtgraph.PlotCurveItem(antialias=True))
+        self._dots = _in_qgis(pyqtgraph.ScatterPlotItem(size=5, pen=None))
         self._ribbons = [QGraphicsPathItem() for _ in _RIBBONS]
         for ribbon in self._ribbons:
             ribbon.setPen(QPen(Qt.PenStyle.NoPen))
+            ribbon.hide()
             plot.addItem(ribbon)
         for item in (self._spread, self._line, self._dots):
             plot.addItem(item)
@@ -156,7 +161,9 @@ class _CurveItems:
             colour = QColor(drawing.colour)
             colour.setAlpha(opacity)
             ribbon.setBrush(colour)
-            ribbon.setPath(QPainterPath() if sigma is None else _ribbon(x, y, factor * sigma))
+            ribbon.setVisible(sigma is not None)  # an empty one would draw the axes to zero
+            if sigma is not None:
+                ribbon.setPath(_ribbon(x, y, factor * sigma))
 
     def _show_spread(self, drawing: Drawing, x: np.ndarray, y: np.ndarray, order: np.ndarray) -> None:
         if drawing.curve.pixels == 1:
@@ -166,6 +173,17 @@ class _CurveItems:
         both_x = np.concatenate([x, [np.nan], x])
         both_y = np.concatenate([y - spread, [np.nan], y + spread])
         self._spread.setData(both_x, both_y, connect="finite", pen=QPen(drawing.colour, 0, Qt.PenStyle.DotLine))
+
+
+def _in_qgis(item: Any) -> Any:
+    """Make an item of pyqtgraph's take null as Qt does, and return it.
+
+    QGIS has null pointers come to Python as QVariants, such as the scene of an item that is taken out of one;
+    Qt's own itemChange, which pyqtgraph calls with them, raises a TypeError. None stands for the same.
+    """
+    inherited = item.itemChange
+    item.itemChange = lambda change, value: inherited(change, None if isinstance(value, QVariant) else value)
+    return item
 
 
 def _pen(role: Role, colour: QColor) -> QPen:

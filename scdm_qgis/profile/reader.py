@@ -16,6 +16,7 @@ from scdm_qgis.profile.curves import Curve
 OUTSIDE = "outside"
 NODATA = "nodata"
 GONE = "no longer chosen"
+WAITING = "not read yet"
 _SECONDS_TO_END = 5.0
 
 
