@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Iterable, List, Optional, Tuple
 
 import numpy as np
@@ -43,7 +44,7 @@ class Curve:
     pixels: int
     spectrum: Spectrum
 
-    @property
+    @cached_property
     def wavelengths_nm(self) -> Optional[Tuple[float, ...]]:
         """Return a wavelength for every band; None where one is missing."""
         known = [wavelength for wavelength in self.spectrum.wavelengths_nm or () if wavelength is not None]

@@ -60,7 +60,8 @@ def export(kind: str, path: str, plot: Any, curves: Sequence[PinnedCurve], proje
         elif kind == "sli":
             written = write_spectral_libraries(path, curves)
         else:
-            layer = point_layer(_in_one_system(curves, project), curves[0].crs)
+            crs = _system(curves[0].crs)
+            layer = point_layer(_in_system(crs, curves, project), crs)
             project.addMapLayer(layer)
             return f"The layer '{layer.name()}' is temporary: save it with Export ▸ Save Features As…"
     except OSError as error:
@@ -70,12 +71,19 @@ def export(kind: str, path: str, plot: Any, curves: Sequence[PinnedCurve], proje
     return f"Written: {', '.join(os.path.normpath(name) for name in written)}"
 
 
-def _in_one_system(curves: Sequence[PinnedCurve], project: QgsProject) -> List[PinnedCurve]:
-    """Return the curves with all places in the first one's coordinate system."""
-    to = QgsCoordinateReferenceSystem(curves[0].crs)
+def _system(text: str) -> QgsCoordinateReferenceSystem:
+    crs = QgsCoordinateReferenceSystem()
+    crs.createFromUserInput(text)  # an authority's code or WKT; stays invalid for nothing
+    return crs
+
+
+def _in_system(
+    crs: QgsCoordinateReferenceSystem, curves: Sequence[PinnedCurve], project: QgsProject
+) -> List[PinnedCurve]:
+    """Return the curves with all places in one coordinate system."""
     moved = []
     for pinned in curves:
-        transform = transform_between(QgsCoordinateReferenceSystem(pinned.crs), to, project)
-        point = transform.transform(QgsPointXY(pinned.x, pinned.y))
-        moved.append(replace(pinned, x=point.x(), y=point.y(), crs=curves[0].crs))
+        point = QgsPointXY(pinned.x, pinned.y)
+        point = transform_between(_system(pinned.crs), crs, project).transform(point)
+        moved.append(replace(pinned, x=point.x(), y=point.y()))
     return moved

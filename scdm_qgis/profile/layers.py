@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Dict, List, Optional, Tuple
 
 from qgis.core import QgsMapLayer, QgsProject, QgsRasterLayer
-from qgis.PyQt.QtCore import QObject, pyqtSignal
+from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.processing.raster_summary import raster_path
 from scdm_qgis.profile.curves import Role
 from scdm_qgis.profile.reader import Description, ProfileReader
-from scdm_qgis.profile.roles import MOST_BANDS_OF_A_PICTURE, RasterFacts, guess_roles
+from scdm_qgis.profile.roles import MOST_BANDS_OF_A_PICTURE, RasterFacts, guess_roles, run_of
 
 _ROLE_PROPERTY = "scdm_profile/role"
 _CHOSEN_PROPERTY = "scdm_profile/chosen"
@@ -28,6 +28,7 @@ class ProfileLayer:
         self.layer = layer
         self.id: str = layer.id()
         self.description: Optional[Description] = None
+        self._run: Tuple[Tuple[str, str], ...] = ()
         self.role = Role.OTHER
         self._source = ""
         self._path = ""
@@ -57,6 +58,11 @@ class ProfileLayer:
             return self._problem
         return self.description.problem if self.description is not None else ""
 
+    def learn(self, description: Description) -> None:
+        """Take in what the file is."""
+        self.description = description
+        self._run = run_of(dict(description.tags))
+
     @property
     def facts(self) -> Optional[RasterFacts]:
         """Return what the role is guessed from; None while that is not known."""
@@ -68,7 +74,7 @@ class ProfileLayer:
     @property
     def run(self) -> Tuple[Tuple[str, str], ...]:
         """Return what the rasters of one reconstruction have in common; empty for others."""
-        return () if self.facts is None else self.facts.run
+        return self._run
 
     @property
     def chosen(self) -> bool:
@@ -101,6 +107,9 @@ class ProfileLayers(QObject):
         self._project = project
         self._reader = reader
         self._layers: Dict[str, ProfileLayer] = {}
+        self._soon = QTimer()  # a large project's files are told of one by one, but shown together
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self.update)
         project.layersAdded.connect(self._add)
         project.layersWillBeRemoved.connect(self._remove)
         reader.described.connect(self._learn)
@@ -111,6 +120,7 @@ class ProfileLayers(QObject):
         self._project.layersAdded.disconnect(self._add)
         self._project.layersWillBeRemoved.disconnect(self._remove)
         self._reader.described.disconnect(self._learn)
+        self._soon.stop()
         self._layers.clear()
 
     def all(self) -> List[ProfileLayer]:
@@ -150,8 +160,8 @@ class ProfileLayers(QObject):
 
     def _learn(self, layer_id: str, description: Description) -> None:
         if layer_id in self._layers:
-            self._layers[layer_id].description = description
-            self.update()
+            self._layers[layer_id].learn(description)
+            self._soon.start()
 
     def update(self) -> None:
         """Guess the roles anew, and keep the chosen layers' files open."""

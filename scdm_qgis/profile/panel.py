@@ -48,6 +48,7 @@ class ProfilePanel(QWidget):
         self._canvas = iface.mapCanvas()
         self._project = QgsProject.instance()
         self._hovered: Dict[str, Reading] = {}
+        self._pins_allow_nm = self._axis_in_nm = True
         self._reader = ProfileReader()
         self._layers = ProfileLayers(self._project, self._reader)
         self._pins = Pins(self._canvas)
@@ -69,6 +70,8 @@ class ProfilePanel(QWidget):
         self._layers.stop()
         self._reader.stop()
         self._pins.stop()
+        if self.plot is not None:
+            self.plot.close()
         self.tool.deleteLater()
 
     def hover(self, point: QgsPointXY) -> None:
@@ -204,10 +207,9 @@ class ProfilePanel(QWidget):
             self._show_all()
 
     def _show_hover(self, without: Mapping[str, Reading], readings: Mapping[str, Reading]) -> None:
-        had = self._by_wavelength()
         self._hovered = {**without, **readings}
         self._layer_table.show_readings(self._hovered)
-        if self._by_wavelength() != had:
+        if self._by_wavelength() != self._axis_in_nm:
             self._show_all()
         elif self.plot is not None:
             self.plot.show_drawings(self._drawings(HOVER, self._hovered, self._ink()), only=HOVER)
@@ -240,9 +242,12 @@ class ProfilePanel(QWidget):
 
     def _show_all(self) -> None:
         self._show_numbers()
+        pinned = [roled.curve for pin in self._pins.all() for roled in self._roled(pin.readings)]
+        self._pins_allow_nm = all_have_wavelengths(pinned) or not pinned
+        self._axis_in_nm = self._by_wavelength()
         if self.plot is None:
             return
-        self.plot.set_axis(self._by_wavelength())
+        self.plot.set_axis(self._axis_in_nm)
         drawings: Dict[Hashable, Drawing] = {}
         for pin in self._pins.all():
             drawings.update(self._drawings(pin.number, pin.readings, pin.colour))
@@ -280,9 +285,9 @@ class ProfilePanel(QWidget):
         return drawings
 
     def _by_wavelength(self) -> bool:
-        readings = [self._hovered, *(pin.readings for pin in self._pins.all())]
-        curves = [roled.curve for of_place in readings for roled in self._roled(of_place)]
-        return self._controls.wants_wavelengths and all_have_wavelengths(curves)
+        hovered = [roled.curve for roled in self._roled(self._hovered)]
+        allowed = self._pins_allow_nm and (all_have_wavelengths(hovered) or not hovered)
+        return self._controls.wants_wavelengths and allowed
 
     def _rgb_positions(self) -> List[float]:
         """Return where red, green and blue lie: in the prediction, else the first layer that knows."""
@@ -295,7 +300,7 @@ class ProfilePanel(QWidget):
                 bands = choose_rgb_bands(None, described.band_count, described.wavelengths_nm, usable)
             except UserError:
                 continue
-            if self._by_wavelength() and described.wavelengths_nm is not None:
+            if self._axis_in_nm and described.wavelengths_nm is not None:
                 return [described.wavelengths_nm[band - 1] or 0.0 for band in bands]
             return [float(band) for band in bands]
         return []

@@ -54,8 +54,9 @@ class SpectralPlot(pyqtgraph.PlotWidget):
 
     def __init__(self) -> None:
         super().__init__(background=None)
-        _in_qgis(self.getViewBox().childGroup)
-        self._by_wavelength = False
+        for item in (self.getViewBox(), self.getViewBox().childGroup):
+            _in_qgis(item)
+        self._by_wavelength = True
         self._drawn: Dict[Hashable, _CurveItems] = {}
         self._rgb_lines: List[pyqtgraph.InfiniteLine] = []
         paper = self.palette().color(QPalette.ColorRole.Window)
@@ -70,7 +71,7 @@ class SpectralPlot(pyqtgraph.PlotWidget):
         self._legend.setLabelTextColor(ink)
         self.showGrid(x=True, y=True, alpha=0.15)
         self.setLabel("left", "Value (data units)")
-        self.set_axis(False)
+        self.set_axis(True)
 
     def set_axis(self, by_wavelength: bool) -> None:
         """Take wavelengths in nm or band numbers for the axis; the curves are to be shown again afterwards."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import List, Sequence
 
-from qgis.core import NULL, QgsFeature, QgsField, QgsGeometry, QgsPointXY, QgsVectorLayer
+from qgis.core import NULL, QgsCoordinateReferenceSystem, QgsFeature, QgsField, QgsGeometry, QgsPointXY, QgsVectorLayer
 from qgis.PyQt.QtCore import QVariant
 
 from scdm_qgis.profile.curves import PinnedCurve, all_have_wavelengths
@@ -13,7 +13,7 @@ from scdm_qgis.profile.curves import PinnedCurve, all_have_wavelengths
 LAYER_NAME = "Spectral profile pins"
 
 
-def point_layer(curves: Sequence[PinnedCurve], crs: str) -> QgsVectorLayer:
+def point_layer(curves: Sequence[PinnedCurve], crs: QgsCoordinateReferenceSystem) -> QgsVectorLayer:
     """Return a temporary layer with one point for each pin and raster.
 
     Its fields are the pin's number, the raster's name and role, and a field a band: named for its wavelength
@@ -21,12 +21,12 @@ def point_layer(curves: Sequence[PinnedCurve], crs: str) -> QgsVectorLayer:
 
     Args:
         curves: all in one coordinate system.
-        crs: that system as WKT, "" for none.
+        crs: that system, invalid for none.
     """
     by_wavelength = all_have_wavelengths(pinned.curve for pinned in curves)
     names = [_band_names(pinned, by_wavelength) for pinned in curves]
     layer = QgsVectorLayer("Point", LAYER_NAME, "memory")
-    layer.setCrs(layer.crs().fromWkt(crs))
+    layer.setCrs(crs)
     fields = [QgsField("pin", QVariant.Int), QgsField("layer", QVariant.String), QgsField("role", QVariant.String)]
     fields += [QgsField(name, QVariant.Double) for name in dict.fromkeys(name for of in names for name in of)]
     layer.dataProvider().addAttributes(fields)

@@ -39,10 +39,10 @@ class RasterFacts:
     floating: bool
     tags: Mapping[str, str]
 
-    @property
-    def run(self) -> Tuple[Tuple[str, str], ...]:
-        """Return the tags that a reconstruction leaves in all its rasters; empty in others."""
-        return tuple(sorted((key, tag) for key, tag in self.tags.items() if key.startswith("SCDM_")))
+
+def run_of(tags: Mapping[str, str]) -> Tuple[Tuple[str, str], ...]:
+    """Return the tags that a reconstruction leaves in all its rasters; empty for other rasters."""
+    return tuple(sorted((key, tag) for key, tag in tags.items() if key.startswith("SCDM_")))
 
 
 def guess_roles(rasters: Mapping[str, RasterFacts]) -> Dict[str, Role]:
@@ -55,8 +55,9 @@ def guess_roles(rasters: Mapping[str, RasterFacts]) -> Dict[str, Role]:
     roles: Dict[str, Role] = {}
     runs: Dict[Tuple[Tuple[str, str], ...], List[str]] = {}
     for key, facts in rasters.items():
-        if facts.run:
-            runs.setdefault(facts.run, []).append(key)
+        run = run_of(facts.tags)
+        if run:
+            runs.setdefault(run, []).append(key)
         else:
             roles[key] = _named(facts.name) or Role.OTHER
     for keys in runs.values():

@@ -63,7 +63,8 @@ class OpenDock:
 
     def settle(self) -> None:
         """Wait until the files of all layers have been looked at."""
-        self._wait(lambda: all(one.description or not one.path for one in self.panel._layers.all()))
+        layers = self.panel._layers
+        self._wait(lambda: all(one.description or not one.path for one in layers.all()) and not layers._soon.isActive())
 
     def states(self) -> List[str]:
         """Return what the table of layers says of the place under the mouse."""
@@ -351,10 +352,16 @@ def test_exports_hold_the_pins(dock: OpenDock, pair: Any, tmp_path: Path) -> Non
 def test_pins_become_a_point_layer(dock: OpenDock, pair: Any) -> None:
     truth, _, values = pair
     dock.click(X, Y)
+    own = QgsCoordinateReferenceSystem.fromProj("+proj=utm +zone=33 +datum=WGS84 +units=km")
+    dock.show(QgsRectangle(500, 5799.6, 500.36, 5800), own)
+    dock.click(X / 1000 + 0.05, Y / 1000)
     dock.panel.export("points")
     layer = QgsProject.instance().mapLayersByName("Spectral profile pins")[0]
     assert layer.crs() == UTM
-    features = {feature["layer"]: feature for feature in layer.getFeatures()}
+    assert layer.featureCount() == 4
+    second = next(feature for feature in layer.getFeatures() if feature["pin"] == 2).geometry().asPoint()
+    assert (second.x(), second.y()) == pytest.approx((X + 50, Y), abs=3)
+    features = {feature["layer"]: feature for feature in layer.getFeatures() if feature["pin"] == 1}
     assert set(features) == {"truth", "prediction"}
     point = features["truth"].geometry().asPoint()
     assert (point.x(), point.y()) == pytest.approx((X, Y), abs=3)
