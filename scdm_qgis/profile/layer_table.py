@@ -12,7 +12,8 @@ from scdm_qgis.profile.layers import ProfileLayer
 from scdm_qgis.profile.reader import Reading
 
 _NAME, _ROLE, _STATE = range(3)
-_NAME_WIDTH = 150
+_NAME_WIDTH = 140
+_ROW_HEIGHT = 24
 
 
 class LayerTable(QTableWidget):
@@ -23,8 +24,9 @@ class LayerTable(QTableWidget):
 
     def __init__(self) -> None:
         super().__init__(0, 3)
-        self.setHorizontalHeaderLabels(["Layer", "Role", "At the mouse"])
+        self.setHorizontalHeaderLabels(["Layer", "Role", "State"])
         self.verticalHeader().hide()
+        self.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
         self.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         header = self.horizontalHeader()

@@ -10,7 +10,8 @@ from qgis.PyQt.QtWidgets import QAbstractItemView, QTableWidget, QTableWidgetIte
 from scdm_qgis.profile.numbers import Difference
 from scdm_qgis.profile.pins import Pin
 
-COLUMNS = ("Pin", "Prediction", "SAM (°)", "RMSE", "Largest error", "At nm", "Bands", "Ground truth")
+COLUMNS = ("Pin", "SAM (°)", "RMSE", "Largest error", "At nm", "Bands", "Prediction", "Ground truth")
+_ROW_HEIGHT = 24
 
 
 class NumberTable(QTableWidget):
@@ -22,6 +23,7 @@ class NumberTable(QTableWidget):
         super().__init__(0, len(COLUMNS))
         self.setHorizontalHeaderLabels(COLUMNS)
         self.verticalHeader().hide()
+        self.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
@@ -39,12 +41,12 @@ class NumberTable(QTableWidget):
                 prediction, truth, numbers = compared
                 where = numbers.largest_error_nm
                 cells += [
-                    prediction,
                     round(numbers.sam_degrees, 3),
                     _rounded(numbers.rmse),
                     _rounded(numbers.largest_error),
                     f"band {numbers.largest_error_band}" if where is None else round(where, 2),
                     numbers.bands,
+                    prediction,
                     truth,
                 ]
             for column in range(len(COLUMNS)):

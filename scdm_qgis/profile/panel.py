@@ -156,7 +156,7 @@ class ProfilePanel(QWidget):
         for part, stretch in ((self._layer_table, 2), (middle, 4), (self._number_table, 3)):
             self._parts.addWidget(part)
             self._parts.setStretchFactor(self._parts.count() - 1, stretch)
-        self._parts.setSizes([380, 560, 460])
+        self._parts.setSizes([360, 520, 460])
         # A long sentence must not make the dock wide.
         self._status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         layout = QVBoxLayout(self)
@@ -331,4 +331,5 @@ class ProfilePanel(QWidget):
 
     def _clear(self) -> None:
         self._pins.clear()
+        self._say("")
         self._show_all()

@@ -28,6 +28,8 @@ _LINES: Dict[Role, Tuple[Qt.PenStyle, float]] = {
 }
 _RIBBONS = ((1.0, 70), (2.0, 35))
 """How many standard deviations on each side, and how opaque, of 255."""
+_BEHIND = -1
+"""Where ribbons lie, so that they veil no line of another pin."""
 _RGB_COLOURS = ("#d93a2b", "#2fa84f", "#1f7fd6")
 _PICTURE_WIDTH = 1600
 
@@ -61,7 +63,9 @@ class SpectralPlot(pyqtgraph.PlotWidget):
         self._rgb_lines: List[pyqtgraph.InfiniteLine] = []
         paper = self.palette().color(QPalette.ColorRole.Window)
         paper.setAlpha(200)
-        self._legend = self.addLegend(offset=(-8, 8), labelTextSize="8pt", brush=paper, verSpacing=-4)
+        self._legend = self.addLegend(offset=(8, 8), labelTextSize="8pt", brush=paper, verSpacing=-4)
+        # Nothing above it is scaled but by an export, which must scale it too.
+        self._legend.setFlag(self._legend.GraphicsItemFlag.ItemIgnoresTransformations, False)
         ink = self.palette().color(QPalette.ColorRole.WindowText)
         for side in ("left", "bottom"):
             axis = self.getAxis(side)
@@ -93,12 +97,14 @@ class SpectralPlot(pyqtgraph.PlotWidget):
             self._drawn[key].show(drawing, self._by_wavelength)
 
     def show_legend(self, entries: Sequence[Tuple[str, Role]]) -> None:
-        """Name the line styles: the layers that are shown, with their roles."""
+        """Say what lines and ribbons mean: the names of the layers that are shown, with their roles."""
         ink = self.palette().color(QPalette.ColorRole.WindowText)
         self._legend.clear()
         for name, role in entries:
-            sample = _in_qgis(pyqtgraph.PlotDataItem(pen=_pen(role, ink)))
-            self._legend.addItem(sample, f"{name} ({role.title.lower()})")
+            look = {"pen": _pen(role, ink)}
+            if role is Role.UNCERTAINTY:
+                look = {"pen": None, "fillLevel": 0, "fillBrush": QColor(ink.red(), ink.green(), ink.blue(), 70)}
+            self._legend.addItem(_in_qgis(pyqtgraph.PlotDataItem(**look)), name)
 
     def mark_rgb(self, positions: Sequence[float]) -> None:
         """Mark where red, green and blue lie on the axis; nothing for no positions."""
@@ -140,6 +146,7 @@ class _CurveItems:
         self._ribbons = [QGraphicsPathItem() for _ in _RIBBONS]
         for ribbon in self._ribbons:
             ribbon.setPen(QPen(Qt.PenStyle.NoPen))
+            ribbon.setZValue(_BEHIND)
             ribbon.hide()
             plot.addItem(ribbon)
         for item in (self._spread, self._line, self._dots):
