@@ -43,7 +43,7 @@ def write_scene(path: str, kind: str, block: int, side: int, seed: int) -> None:
     types = {"uint16": (gdal.GDT_UInt16, 2), "float32": (gdal.GDT_Float32, 3)}
     data_type, predictor = types[kind]
     options = ["TILED=YES", f"BLOCKXSIZE={block}", f"BLOCKYSIZE={block}", "INTERLEAVE=PIXEL", "COMPRESS=DEFLATE"]
-    options += [f"PREDICTOR={predictor}", "ZLEVEL=1", "SPARSE_OK=TRUE", "BIGTIFF=YES"]
+    options += [f"PREDICTOR={predictor}", "SPARSE_OK=TRUE", "BIGTIFF=YES"]
     dataset = gdal.GetDriverByName("GTiff").Create(path, SIZE, SIZE, BANDS, data_type, options)
     system = osr.SpatialReference()
     system.ImportFromEPSG(32633)
@@ -55,7 +55,7 @@ def write_scene(path: str, kind: str, block: int, side: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     position = np.linspace(0, 6, BANDS)[:, None, None]
     for row in range(0, side, block):
-        phase = generator.uniform(0, 6, (1, 1, side))
+        phase = np.sin(np.arange(row, row + block) / 30)[:, None] + np.sin(np.arange(side) / 40)
         values = 2000 + 1000 * np.sin(position + phase) + generator.normal(0, 15, (BANDS, block, side))
         if kind == "float32":
             values = np.abs(values) / 40

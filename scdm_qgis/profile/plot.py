@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import re
 from dataclasses import dataclass
 from typing import Any, Dict, Hashable, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pyqtgraph
 import pyqtgraph.exporters
-from qgis.PyQt.QtCore import QPointF, Qt, QVariant
+from qgis.PyQt.QtCore import QBuffer, QPointF, Qt, QVariant
 from qgis.PyQt.QtGui import QBrush, QColor, QPainterPath, QPalette, QPen, QPolygonF
 from qgis.PyQt.QtWidgets import QGraphicsPathItem
 
@@ -123,17 +123,27 @@ class SpectralPlot(pyqtgraph.PlotWidget):
         Raises:
             OSError: the file cannot be written.
         """
-        item = self.getPlotItem()
-        with written_whole(path) as partial:
-            if path.lower().endswith(".svg"):
-                pyqtgraph.exporters.SVGExporter(item).export(partial)
-            else:
-                exporter = pyqtgraph.exporters.ImageExporter(item)
-                exporter.parameters()["width"] = _PICTURE_WIDTH
-                exporter.parameters()["background"] = self.palette().color(QPalette.ColorRole.Base)
-                exporter.export(partial)
-            if not os.path.exists(partial):
-                raise OSError(f"'{path}' cannot be written")
+        svg = path.lower().endswith(".svg")
+        with written_whole(path) as partial, open(partial, "wb") as file:
+            file.write(self._as_svg() if svg else self._as_png())
+
+    def _as_svg(self) -> bytes:
+        exporter = pyqtgraph.exporters.SVGExporter(self.getPlotItem())
+        size = (exporter.parameters()["width"], exporter.parameters()["height"])
+        paper = '<rect width="{:.0f}" height="{:.0f}" fill="{}"/>'.format(*size, self._paper().name())
+        # Of its own background, with sizes in per cent and a colour as rgba(), QGIS's layouts make a black square.
+        return re.sub(rb'<rect width="100%"[^>]*/>', paper.encode(), exporter.export(toBytes=True), count=1)
+
+    def _as_png(self) -> bytes:
+        exporter = pyqtgraph.exporters.ImageExporter(self.getPlotItem())
+        exporter.parameters()["width"] = _PICTURE_WIDTH
+        exporter.parameters()["background"] = self._paper()
+        buffer = QBuffer()
+        exporter.export(toBytes=True).save(buffer, "PNG")
+        return bytes(buffer.data())
+
+    def _paper(self) -> QColor:
+        return self.palette().color(QPalette.ColorRole.Base)
 
 
 class _CurveItems:

@@ -319,7 +319,8 @@ def test_a_layer_that_comes_later_is_read_at_the_pins(dock: OpenDock, pair: Any,
 def test_exports_hold_the_pins(dock: OpenDock, pair: Any, tmp_path: Path) -> None:
     import csv
 
-    from qgis.PyQt.QtGui import QImage
+    from qgis.PyQt.QtGui import QImage, QPainter
+    from qgis.PyQt.QtSvg import QSvgRenderer
 
     truth, _, values = pair
     dock.panel.export("csv", str(tmp_path / "none.csv"))
@@ -331,6 +332,14 @@ def test_exports_hold_the_pins(dock: OpenDock, pair: Any, tmp_path: Path) -> Non
         assert f"out.{kind}" in dock.panel._status.text()
     assert QImage(str(tmp_path / "out.png")).width() == 1600
     drawing = (tmp_path / "out.svg").read_text()
+    renderer = QSvgRenderer(str(tmp_path / "out.svg"))
+    image = QImage(renderer.defaultSize(), QImage.Format.Format_RGB32)
+    image.fill(Qt.GlobalColor.red)
+    painter = QPainter(image)
+    renderer.render(painter)
+    painter.end()
+    paper = dock.panel.plot._paper().name()
+    assert {image.pixelColor(x, y).name() for x, y in ((1, 1), (image.width() - 2, image.height() - 2))} == {paper}
     assert "<svg" in drawing and drawing.count("<path") + drawing.count("<polyline") >= 4
     with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
