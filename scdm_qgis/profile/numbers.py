@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Optional
+from functools import lru_cache
+from typing import Optional, Tuple
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from scdm_qgis.core.bands import match_bands
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.metrics import evaluate, spectral_angle
 from scdm_qgis.profile.curves import Curve
+
+Wavelengths = Optional[Tuple[Optional[float], ...]]
 
 
 @dataclass(frozen=True)
@@ -41,21 +44,17 @@ def difference(prediction: Curve, truth: Curve) -> Optional[Difference]:
     Bands are matched as Evaluate Reconstruction does: by wavelength within 5 nm, else by position. Bands that
     either flags as bad, or has no value in, are left out.
     """
-    try:
-        pairs = match_bands(
-            prediction.spectrum.wavelengths_nm,
-            len(prediction.values),
-            truth.spectrum.wavelengths_nm,
-            len(truth.values),
-        )
-    except UserError:
+    pairs = _matched(
+        prediction.spectrum.wavelengths_nm, len(prediction.values), truth.spectrum.wavelengths_nm, len(truth.values)
+    )
+    if not len(pairs):
         return None
-    predicted = np.array([prediction.without_bad_bands()[pair[0] - 1] for pair in pairs])
-    true = np.array([truth.without_bad_bands()[pair[1] - 1] for pair in pairs])
+    predicted = prediction.without_bad_bands()[pairs[:, 0] - 1]
+    true = truth.without_bad_bands()[pairs[:, 1] - 1]
     common = np.isfinite(predicted) & np.isfinite(true)
     if not common.any():
         return None
-    numbers = np.array([pair[1] for pair in pairs])[common]
+    numbers = pairs[common, 1]
     predicted, true = predicted[common], true[common]
     largest = int(np.argmax(np.abs(predicted - true)))
     # As one band of many pixels: the mean over them is that over the bands. The peak is not used here.
@@ -70,3 +69,12 @@ def difference(prediction: Curve, truth: Curve) -> Optional[Difference]:
         largest_error_band=band,
         largest_error_nm=(truth.spectrum.wavelengths_nm or (None,) * band)[band - 1],
     )
+
+
+@lru_cache(maxsize=64)  # matching hundreds of bands takes longer than reading them
+def _matched(first_nm: Wavelengths, first_count: int, second_nm: Wavelengths, second_count: int) -> np.ndarray:
+    """Return 1-based (first, second) band numbers, (pair, 2); none where the bands cannot be matched."""
+    try:
+        return np.array(match_bands(first_nm, first_count, second_nm, second_count))
+    except UserError:
+        return np.empty((0, 2), int)

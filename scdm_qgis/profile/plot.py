@@ -9,8 +9,8 @@ from typing import Any, Dict, Hashable, List, Optional, Sequence, Tuple
 import numpy as np
 import pyqtgraph
 import pyqtgraph.exporters
-from qgis.PyQt.QtCore import QBuffer, QPointF, Qt, QVariant
-from qgis.PyQt.QtGui import QBrush, QColor, QPainterPath, QPalette, QPen, QPolygonF
+from qgis.PyQt.QtCore import QBuffer, Qt, QVariant
+from qgis.PyQt.QtGui import QBrush, QColor, QPainterPath, QPalette, QPen
 from qgis.PyQt.QtWidgets import QGraphicsPathItem
 
 from scdm_qgis.core.whole_file import written_whole
@@ -215,7 +215,7 @@ def _ribbon(x: np.ndarray, y: np.ndarray, half: np.ndarray) -> QPainterPath:
     """Return the area within `half` of a curve; broken where either has a gap."""
     path = QPainterPath()
     for run in unbroken_runs(y + half):
-        above = zip(x[run].tolist(), (y + half)[run].tolist())
-        below = zip(x[run][::-1].tolist(), (y - half)[run][::-1].tolist())
-        path.addPolygon(QPolygonF([QPointF(*corner) for corner in (*above, *below)]))
+        there_and_back = np.concatenate([x[run], x[run][::-1]])
+        above_and_below = np.concatenate([(y + half)[run], (y - half)[run][::-1]])
+        path.addPath(pyqtgraph.arrayToQPath(there_and_back, above_and_below))
     return path

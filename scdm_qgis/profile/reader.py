@@ -1,11 +1,16 @@
-"""Reads places of rasters in a thread of its own, so that the map never waits: the newest hover position wins."""
+"""Reads places of rasters outside the window's thread, so that the map never waits: the newest hover position wins.
+
+One thread takes one request at a time; the layers of a request are read side by side, as unpacking them is what
+takes the time, and GDAL does that on as many processors as there are threads.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Callable, Collection, Dict, Iterable, List, Optional, Tuple
+from typing import Callable, Collection, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
@@ -17,7 +22,9 @@ OUTSIDE = "outside"
 NODATA = "nodata"
 GONE = "no longer chosen"
 WAITING = "not read yet"
+_THREAD_NAME = "scdm profile reader"
 _SECONDS_TO_END = 5.0
+_MOST_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class Description:
 
 
 class ProfileReader(QObject):
-    """The thread that opens, reads and closes rasters; its signals arrive in the thread that made it."""
+    """What opens, reads and closes rasters in threads of its own; its signals arrive in the thread that made it."""
 
     hovered = pyqtSignal(object, object)
     """What was asked for, and a Reading by layer id."""
@@ -77,7 +84,7 @@ class ProfileReader(QObject):
         self._kept: Optional[Collection[str]] = None
         self._hover: Optional[Tuple[object, Tuple[Place, ...]]] = None
         self._tasks: List[Callable[[_OpenRasters], None]] = []
-        self._thread = threading.Thread(target=self._run, name="scdm profile reader", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=True)
         self._thread.start()
 
     def hover(self, asked_for: object, places: Iterable[Place]) -> None:
@@ -91,7 +98,7 @@ class ProfileReader(QObject):
         fixed = tuple(places)
 
         def read(rasters: _OpenRasters) -> None:
-            readings = {place.layer_id: rasters.read(place) for place in fixed}
+            readings = rasters.read_all(fixed)
             if not self._stopped:
                 self.pinned.emit(number, readings)
 
@@ -151,10 +158,10 @@ class ProfileReader(QObject):
             if task:
                 task(rasters)
             if hover:
-                readings = {place.layer_id: rasters.read(place) for place in hover[1]}
+                readings = rasters.read_all(hover[1])
                 if not self._stopped:
                     self.hovered.emit(hover[0], readings)
-        rasters.keep_only(())
+        rasters.stop()
 
 
 class _OpenRasters:
@@ -164,6 +171,11 @@ class _OpenRasters:
         self._stopped = stopped
         self._kept: Collection[str] = ()
         self._open: Dict[str, Tuple[str, object, PixelReader]] = {}
+        self._side_by_side = ThreadPoolExecutor(min(_MOST_AT_ONCE, os.cpu_count() or 1), _THREAD_NAME)
+
+    def stop(self) -> None:
+        self.keep_only(())
+        self._side_by_side.shutdown()
 
     def keep_only(self, layer_ids: Collection[str]) -> None:
         self._kept = layer_ids
@@ -182,7 +194,12 @@ class _OpenRasters:
             summary.spectrum.wavelengths_nm, summary.spectrum.bad, summary.band_count, reader.floating, tags
         )
 
-    def read(self, place: Place) -> Reading:
+    def read_all(self, places: Sequence[Place]) -> Dict[str, Reading]:
+        """Read places of different layers: each file is used by one thread at a time."""
+        readings = self._side_by_side.map(self._read, places)
+        return {place.layer_id: reading for place, reading in zip(places, readings)}
+
+    def _read(self, place: Place) -> Reading:
         if place.layer_id not in self._kept:  # removed since it was asked for: nothing may open it again
             return Reading(None, GONE)
         try:
