@@ -48,5 +48,5 @@ bench: setup  ## Run every benchmark.
 bench-quality: setup  ## Print the table of results on real scenes.
 	@$(PYTHON) -m benchmarks.quality
 
-screenshots: build  ## Take the README's pictures of the real QGIS.
+screenshots: build  ## Take the pictures of the real QGIS in README and docs.
 	@$(PYTHON) -m tools.screenshots

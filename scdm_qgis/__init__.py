@@ -9,4 +9,4 @@ def classFactory(iface: Any) -> Any:
     """Return the plugin object; QGIS calls this."""
     from scdm_qgis.plugin import ScdmPlugin  # only QGIS may load it: the engine imports this package without qgis
 
-    return ScdmPlugin()
+    return ScdmPlugin(iface)

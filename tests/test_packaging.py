@@ -21,7 +21,7 @@ from scdm_qgis.engine.version import VERSION
 from tools import package
 from tools.build_plugin import build
 
-ICONS = {"plugin", "data", "training", "reconstruction", "evaluation", "engine"}
+ICONS = {"plugin", "data", "training", "reconstruction", "evaluation", "engine", "profile"}
 
 
 @pytest.fixture(scope="module")

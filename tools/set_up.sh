@@ -10,7 +10,8 @@ system_packages=(
     qgis python3-qgis qgis-providers  # QGIS, qgis_process and their Python
     python3-venv
     pyqt5-dev-tools                   # pyrcc5, which checks the resources
-    xvfb xauth openbox                # screenshots
+    python3-pyqtgraph                 # the plot of the profile dock
+    xvfb xauth openbox xdotool        # screenshots, with real mouse events
 )
 
 install_system_packages() {

@@ -18,6 +18,7 @@ from scdm_qgis.processing.import_matlab_cube import ImportMatlabCubeAlgorithm
 from scdm_qgis.processing.import_released_checkpoint import ImportReleasedCheckpointAlgorithm
 from scdm_qgis.processing.plugin_files import icon, icon_path
 from scdm_qgis.processing.rgb_to_hyperspectral import RgbToHyperspectralAlgorithm
+from scdm_qgis.processing.sample_spectral_profiles import SampleSpectralProfilesAlgorithm
 from scdm_qgis.processing.simulate_rgb import SimulateRgbAlgorithm
 from scdm_qgis.processing.train_cascade_stage import TrainCascadeStageAlgorithm
 
@@ -30,6 +31,7 @@ ALGORITHMS = (
     ImportReleasedCheckpointAlgorithm,
     RgbToHyperspectralAlgorithm,
     EvaluateReconstructionAlgorithm,
+    SampleSpectralProfilesAlgorithm,
     CheckEngineAlgorithm,
 )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 from osgeo import gdal
 from qgis.core import QgsMapLayer, QgsProcessingContext, QgsProcessingUtils, QgsProviderRegistry, QgsRasterLayer
@@ -71,21 +72,43 @@ def raster_path(name: str, value: Any, context: QgsProcessingContext) -> Optiona
     return registry.encodeUri("gdal", {key: part for key, part in parts.items() if key != "openOptions"})
 
 
+def open_raster(path: str) -> gdal.Dataset:
+    """Open a raster with GDAL, quietly.
+
+    Raises:
+        UserError: GDAL cannot open it.
+    """
+    with quiet_gdal():
+        try:
+            dataset = gdal.Open(path)
+        except RuntimeError:  # where another plugin has switched on GDAL's exceptions
+            dataset = None
+    if dataset is None:
+        raise UserError(f"'{path}' cannot be read as a raster.", "Choose a raster that QGIS can show.")
+    return dataset
+
+
+@contextmanager
+def quiet_gdal() -> Iterator[None]:
+    """Keep this thread's GDAL errors out of the console: they are told as a UserError."""
+    gdal.PushErrorHandler("CPLQuietErrorHandler")
+    try:
+        yield
+    finally:
+        gdal.PopErrorHandler()
+
+
 def summarise_raster(path: str) -> RasterSummary:
     """Open a raster with GDAL and return what it is.
 
     Raises:
         UserError: GDAL cannot open it, or it has no bands.
     """
-    gdal.PushErrorHandler("CPLQuietErrorHandler")
-    try:
-        dataset = gdal.Open(path)
-    except RuntimeError:  # where another plugin has switched on GDAL's exceptions
-        dataset = None
-    finally:
-        gdal.PopErrorHandler()
-    if dataset is None:
-        raise UserError(f"'{path}' cannot be read as a raster.", "Choose a raster that QGIS can show.")
+    return summary_of(path, open_raster(path))
+
+
+def summary_of(path: str, dataset: gdal.Dataset) -> RasterSummary:
+    """Return what an open raster is; raises UserError where it has no bands."""
     bands = [dataset.GetRasterBand(number) for number in range(1, dataset.RasterCount + 1)]
     data = [i for i, band in enumerate(bands) if band.GetColorInterpretation() != gdal.GCI_AlphaBand]
     if not data:

@@ -27,6 +27,7 @@ INTERFACE = {
     "TRUNCATION_THRESHOLD? SAMPLES SEED TILE_SIZE? OVERLAP? BATCH_SIZE DEVICE PRECISION CLUSTER? RESUME? "
     "OUTPUT COARSE_OUTPUT? UNCERTAINTY?",
     "evaluate_reconstruction": "PREDICTION REFERENCE UNCERTAINTY? PEAK? OUTPUT_JSON? OUTPUT_HTML? SAM_MAP?",
+    "sample_spectral_profiles": "POINTS INPUTS WINDOW OUTPUT",
     "import_released_checkpoint": "INPUT CONFIG WEIGHTS OUTPUT",
     "check_engine": "",
 }
@@ -39,6 +40,7 @@ RETURNS = {
     "rgb_to_hyperspectral": "OUTPUT COARSE_OUTPUT UNCERTAINTY SECONDS TILES",
     "evaluate_reconstruction": "RMSE SAM MPSNR MSSIM COVERAGE_1 COVERAGE_2 OUTPUT_JSON OUTPUT_HTML SAM_MAP",
     "import_released_checkpoint": "OUTPUT",
+    "sample_spectral_profiles": "OUTPUT",
     "check_engine": "PYTHON TORCH DEVICES",
 }
 DEFAULTS = {
@@ -64,6 +66,7 @@ DEFAULTS = {
         "PRECISION": "auto",
         "RESUME": False,
     },
+    "sample_spectral_profiles": {"WINDOW": 1},
     "import_released_checkpoint": {"WEIGHTS": "ema"},
 }
 
@@ -220,7 +223,7 @@ def test_a_python_without_torch_loads_the_provider_and_says_what_to_do(checkout:
     environment = {"QT_QPA_PLATFORM": "offscreen", "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
     code = WITHOUT_TORCH.format(checkout=str(checkout))
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
-    assert "LOADED 10" in done.stdout, done.stderr
+    assert "LOADED 11" in done.stdout, done.stderr
     said = [line for line in done.stdout.splitlines() if line.startswith("SAID")]
     assert [line.split()[1] for line in said] == ["check_engine", "create_demo_scene"]
     for line in said:

@@ -1,0 +1,89 @@
+"""Write what the dock shows: the plot as a picture, the curves as files, the pins as a layer."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any, List, Optional, Sequence
+
+from qgis.core import QgsCoordinateReferenceSystem, QgsPointXY, QgsProject
+from qgis.PyQt.QtWidgets import QFileDialog, QWidget
+
+from scdm_qgis.core.errors import UserError
+from scdm_qgis.profile.curve_table import write_csv
+from scdm_qgis.profile.curves import PinnedCurve
+from scdm_qgis.profile.missing_package import missing_package
+from scdm_qgis.profile.places import transform_between
+from scdm_qgis.profile.point_layer import point_layer
+from scdm_qgis.profile.spectral_library import write_spectral_libraries
+
+_FILTERS = {
+    "png": "PNG pictures (*.png)",
+    "svg": "SVG drawings (*.svg)",
+    "csv": "CSV tables (*.csv)",
+    "sli": "ENVI spectral libraries (*.sli)",
+}
+
+
+def ask_path(parent: QWidget, kind: str) -> Optional[str]:
+    """Ask for a file's name and return it with its ending; None where the user changes their mind."""
+    path, _ = QFileDialog.getSaveFileName(parent, "Export", "", _FILTERS[kind])
+    if not path:
+        return None
+    return path if path.lower().endswith(f".{kind}") else f"{path}.{kind}"
+
+
+def export(kind: str, path: str, plot: Any, curves: Sequence[PinnedCurve], project: QgsProject) -> str:
+    """Write one thing and return the sentence that says what was written.
+
+    Args:
+        kind: png, svg, csv, sli or points.
+        path: the file; not used for points.
+        plot: the plot, None without pyqtgraph.
+        curves: those of the pins.
+        project: gets the point layer.
+
+    Raises:
+        UserError: nothing to write, or a file that cannot be written.
+    """
+    if kind not in ("png", "svg") and not curves:
+        raise UserError("There is no pin with a curve.", "Click on the map to pin a place.")
+    try:
+        if kind in ("png", "svg"):
+            if plot is None:
+                raise UserError(missing_package("pyqtgraph", "The plot"), "")
+            plot.write_picture(path)
+            written = [path]
+        elif kind == "csv":
+            write_csv(path, curves)
+            written = [path]
+        elif kind == "sli":
+            written = write_spectral_libraries(path, curves)
+        else:
+            crs = _system(curves[0].crs)
+            layer = point_layer(_in_system(crs, curves, project), crs)
+            project.addMapLayer(layer)
+            return f"The layer '{layer.name()}' is temporary: save it with Export ▸ Save Features As…"
+    except OSError as error:
+        raise UserError(
+            f"'{path}' could not be written ({error.strerror or error}).", "Choose another file."
+        ) from error
+    return f"Written: {', '.join(os.path.normpath(name) for name in written)}"
+
+
+def _system(text: str) -> QgsCoordinateReferenceSystem:
+    crs = QgsCoordinateReferenceSystem()
+    crs.createFromUserInput(text)  # an authority's code or WKT; stays invalid for nothing
+    return crs
+
+
+def _in_system(
+    crs: QgsCoordinateReferenceSystem, curves: Sequence[PinnedCurve], project: QgsProject
+) -> List[PinnedCurve]:
+    """Return the curves with all places in one coordinate system."""
+    moved = []
+    for pinned in curves:
+        point = QgsPointXY(pinned.x, pinned.y)
+        point = transform_between(_system(pinned.crs), crs, project).transform(point)
+        moved.append(replace(pinned, x=point.x(), y=point.y()))
+    return moved

@@ -1,0 +1,173 @@
+"""The project's rasters as the dock sees them: which are chosen, what they are, kept with the project file."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Tuple
+
+from qgis.core import QgsMapLayer, QgsProject, QgsRasterLayer
+from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
+
+from scdm_qgis.core.errors import UserError
+from scdm_qgis.processing.raster_summary import raster_path
+from scdm_qgis.profile.curves import Role
+from scdm_qgis.profile.reader import Description, ProfileReader
+from scdm_qgis.profile.roles import MOST_BANDS_OF_A_PICTURE, RasterFacts, guess_roles, run_of
+
+_ROLE_PROPERTY = "scdm_profile/role"
+_CHOSEN_PROPERTY = "scdm_profile/chosen"
+
+
+class ProfileLayer:
+    """One raster of the project.
+
+    Args:
+        layer: the raster.
+    """
+
+    def __init__(self, layer: QgsRasterLayer) -> None:
+        self.layer = layer
+        self.id: str = layer.id()
+        self.description: Optional[Description] = None
+        self._run: Tuple[Tuple[str, str], ...] = ()
+        self.role = Role.OTHER
+        self._source = ""
+        self._path = ""
+        self._problem = ""
+
+    @property
+    def name(self) -> str:
+        """Return the layer's name."""
+        return str(self.layer.name())
+
+    @property
+    def path(self) -> str:
+        """Return what GDAL opens; empty where GDAL does not read the layer, see `problem`."""
+        source = self.layer.source()
+        if source != self._source:
+            self._source, self._path, self._problem = source, "", ""
+            try:
+                self._path = raster_path("", self.layer, None) or ""
+            except UserError as error:
+                self._problem = str(error)
+        return self._path
+
+    @property
+    def problem(self) -> str:
+        """Return why nothing can be read of the layer, wherever; empty where something can."""
+        if not self.path:
+            return self._problem
+        return self.description.problem if self.description is not None else ""
+
+    def learn(self, description: Description) -> None:
+        """Take in what the file is."""
+        self.description = description
+        self._run = run_of(dict(description.tags))
+
+    @property
+    def facts(self) -> Optional[RasterFacts]:
+        """Return what the role is guessed from; None while that is not known."""
+        known = self.description
+        if known is None or known.problem:
+            return None
+        return RasterFacts(self.name, known.band_count, known.wavelengths_nm, known.floating, dict(known.tags))
+
+    @property
+    def run(self) -> Tuple[Tuple[str, str], ...]:
+        """Return what the rasters of one reconstruction have in common; empty for others."""
+        return self._run
+
+    @property
+    def chosen(self) -> bool:
+        """Return whether its curves are shown: what the user said, else those of more bands than a picture."""
+        said = self.layer.customProperty(_CHOSEN_PROPERTY)
+        if said is None:
+            return bool(self.path) and self.layer.bandCount() > MOST_BANDS_OF_A_PICTURE
+        return str(said) == "yes"
+
+    @property
+    def said_role(self) -> Optional[Role]:
+        """Return the role that the user has given."""
+        said = self.layer.customProperty(_ROLE_PROPERTY)
+        return next((role for role in Role if role.value == said), None)
+
+
+class ProfileLayers(QObject):
+    """The rasters of a project, in the order in which they came.
+
+    Args:
+        project: whose layers.
+        reader: asked what the layers' files are; told which layers go.
+    """
+
+    changed = pyqtSignal()
+    """Layers have come or gone, or their roles or the choice of them have changed."""
+
+    def __init__(self, project: QgsProject, reader: ProfileReader) -> None:
+        super().__init__()
+        self._project = project
+        self._reader = reader
+        self._layers: Dict[str, ProfileLayer] = {}
+        self._soon = QTimer()  # a large project's files are told of one by one, but shown together
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self.update)
+        project.layersAdded.connect(self._add)
+        project.layersWillBeRemoved.connect(self._remove)
+        reader.described.connect(self._learn)
+        self._add([node.layer() for node in project.layerTreeRoot().findLayers()])
+
+    def stop(self) -> None:
+        """Listen to the project no longer, and forget its layers."""
+        self._project.layersAdded.disconnect(self._add)
+        self._project.layersWillBeRemoved.disconnect(self._remove)
+        self._reader.described.disconnect(self._learn)
+        self._soon.stop()
+        self._layers.clear()
+
+    def all(self) -> List[ProfileLayer]:
+        """Return all rasters."""
+        return list(self._layers.values())
+
+    def chosen(self) -> List[ProfileLayer]:
+        """Return the rasters whose curves are shown."""
+        return [layer for layer in self._layers.values() if layer.chosen]
+
+    def choose(self, layer_id: str, chosen: bool) -> None:
+        """Show a layer's curves, or do not."""
+        self._say(layer_id, _CHOSEN_PROPERTY, "yes" if chosen else "no")
+
+    def set_role(self, layer_id: str, role: Role) -> None:
+        """Say what a layer is."""
+        self._say(layer_id, _ROLE_PROPERTY, role.value)
+
+    def _say(self, layer_id: str, key: str, value: str) -> None:
+        self._layers[layer_id].layer.setCustomProperty(key, value)
+        self._project.setDirty(True)
+        self.update()
+
+    def _add(self, layers: List[QgsMapLayer]) -> None:
+        for layer in layers:
+            if isinstance(layer, QgsRasterLayer) and layer.id() not in self._layers:
+                added = ProfileLayer(layer)
+                self._layers[added.id] = added
+                if added.path:
+                    self._reader.describe(added.id, added.path)
+        self.update()
+
+    def _remove(self, layer_ids: List[str]) -> None:
+        gone = [self._layers.pop(layer_id, None) for layer_id in layer_ids]
+        if any(gone):
+            self.update()
+
+    def _learn(self, layer_id: str, description: Description) -> None:
+        if layer_id in self._layers:
+            self._layers[layer_id].learn(description)
+            self._soon.start()
+
+    def update(self) -> None:
+        """Guess the roles anew, and keep the chosen layers' files open."""
+        facts = {layer.id: layer.facts for layer in self._layers.values() if layer.facts is not None}
+        guessed = guess_roles(facts)
+        for layer in self._layers.values():
+            layer.role = layer.said_role or guessed.get(layer.id, Role.OTHER)
+        self._reader.keep_only([layer.id for layer in self.chosen()])
+        self.changed.emit()

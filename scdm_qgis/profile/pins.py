@@ -1,0 +1,99 @@
+"""Pins: places that keep their curves, each in a colour of its own, marked on the map."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional
+
+from qgis.core import QgsCsException, QgsProject
+from qgis.gui import QgsMapCanvas, QgsVertexMarker
+from qgis.PyQt.QtGui import QColor
+
+from scdm_qgis.profile.places import MapPlace, transform_between
+from scdm_qgis.profile.reader import Reading
+
+_GOLDEN_RATIO = 0.618034
+_FIRST_HUE = 0.58
+_MARKER_SIZE = 13
+
+
+class Pin:
+    """A place and what the layers have there.
+
+    Args:
+        number: from 1, never given again.
+        place: where.
+    """
+
+    def __init__(self, number: int, place: MapPlace) -> None:
+        self.number = number
+        self.place = place
+        self.colour = pin_colour(number)
+        self.readings: Dict[str, Reading] = {}
+
+
+def pin_colour(number: int) -> QColor:
+    """Return a colour that no other of the first pins is near: hues a golden section apart, three shades."""
+    hue = (_FIRST_HUE + (number - 1) * _GOLDEN_RATIO) % 1.0
+    return QColor.fromHsvF(hue, 0.9, (0.8, 0.6, 0.95)[(number - 1) % 3])
+
+
+class Pins:
+    """All pins, and their markers on a map.
+
+    Args:
+        canvas: the map.
+    """
+
+    def __init__(self, canvas: QgsMapCanvas) -> None:
+        self._canvas = canvas
+        self._pins: Dict[int, Pin] = {}
+        self._markers: Dict[int, QgsVertexMarker] = {}
+        self._last = 0
+        canvas.destinationCrsChanged.connect(self._place_markers)
+
+    def stop(self) -> None:
+        """Remove all pins and listen to the map no longer."""
+        self._canvas.destinationCrsChanged.disconnect(self._place_markers)
+        self.clear()
+
+    def all(self) -> List[Pin]:
+        """Return the pins, oldest first."""
+        return list(self._pins.values())
+
+    def find(self, number: int) -> Optional[Pin]:
+        """Return one pin; None where it has been removed."""
+        return self._pins.get(number)
+
+    def add(self, place: MapPlace) -> Pin:
+        """Set a pin."""
+        self._last += 1
+        pin = Pin(self._last, place)
+        self._pins[pin.number] = pin
+        marker = QgsVertexMarker(self._canvas)
+        marker.setIconType(QgsVertexMarker.IconType.ICON_BOX if place.polygon else QgsVertexMarker.IconType.ICON_CROSS)
+        marker.setIconSize(_MARKER_SIZE)
+        marker.setPenWidth(3)
+        marker.setColor(pin.colour)
+        self._markers[pin.number] = marker
+        self._place_markers()
+        return pin
+
+    def remove(self, number: int) -> None:
+        """Take out one pin."""
+        del self._pins[number]
+        self._canvas.scene().removeItem(self._markers.pop(number))
+
+    def clear(self) -> None:
+        """Take out all pins."""
+        for number in list(self._pins):
+            self.remove(number)
+
+    def _place_markers(self) -> None:
+        to = self._canvas.mapSettings().destinationCrs()
+        for number, marker in self._markers.items():
+            place = self._pins[number].place
+            try:
+                marker.setCenter(transform_between(place.crs, to, QgsProject.instance()).transform(place.point))
+                marker.show()
+            except QgsCsException:
+                marker.hide()

@@ -1,0 +1,88 @@
+"""From a place on the map to the same place in each layer's own coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
+    QgsCsException,
+    QgsGeometry,
+    QgsPointXY,
+    QgsProject,
+    QgsRectangle,
+)
+
+from scdm_qgis.profile.layers import ProfileLayer
+from scdm_qgis.profile.reader import OUTSIDE, Place, Reading
+
+
+@dataclass(frozen=True)
+class MapPlace:
+    """A place on the map.
+
+    Args:
+        point: the place; a polygon's own point.
+        crs: its coordinate system.
+        side: of the window around it, in pixels of each raster.
+        polygon: what to take the mean of instead of the window.
+    """
+
+    point: QgsPointXY
+    crs: QgsCoordinateReferenceSystem
+    side: int = 1
+    polygon: Optional[QgsGeometry] = None
+
+
+def places_in_layers(
+    place: MapPlace, layers: Sequence[ProfileLayer], project: QgsProject
+) -> Tuple[List[Place], Dict[str, Reading]]:
+    """Return where to read each layer, and what is to be said of those that cannot be read there.
+
+    A layer without a coordinate system lies in the map's, as QGIS draws it.
+    """
+    places: List[Place] = []
+    without: Dict[str, Reading] = {}
+    for layer in layers:
+        if layer.problem:
+            without[layer.id] = Reading(None, layer.problem)
+            continue
+        transform = transform_between(place.crs, layer.layer.crs(), project)
+        try:
+            point, wkb = transform.transform(place.point), None
+            if place.polygon is not None:
+                polygon = QgsGeometry(place.polygon)
+                polygon.transform(transform)
+                wkb = bytes(polygon.asWkb())
+        except QgsCsException:
+            without[layer.id] = Reading(None, OUTSIDE)
+            continue
+        places.append(Place(layer.id, layer.path, point.x(), point.y(), place.side, wkb))
+    return places, without
+
+
+def transform_between(
+    source: QgsCoordinateReferenceSystem, target: QgsCoordinateReferenceSystem, project: QgsProject
+) -> QgsCoordinateTransform:
+    """Return the transformation; one that changes nothing where either side has no coordinate system."""
+    if source.isValid() and target.isValid():
+        return QgsCoordinateTransform(source, target, project)
+    return QgsCoordinateTransform()
+
+
+def extent_around(place: MapPlace, layer: ProfileLayer, pixels: int, project: QgsProject) -> QgsRectangle:
+    """Return what shows so many pixels of a layer on each side of a place, in the place's coordinates.
+
+    Raises:
+        QgsCsException: the place has no counterpart in the layer's coordinates.
+    """
+    transform = transform_between(place.crs, layer.layer.crs(), project)
+    middle = transform.transform(place.point)
+    half_width = pixels * layer.layer.rasterUnitsPerPixelX()
+    half_height = pixels * layer.layer.rasterUnitsPerPixelY()
+    extent = QgsRectangle(
+        middle.x() - half_width, middle.y() - half_height, middle.x() + half_width, middle.y() + half_height
+    )
+    return transform_between(layer.layer.crs(), place.crs, project).transformBoundingBox(extent)
