@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
 from qgis.core import (
     NULL,
@@ -34,8 +34,10 @@ from scdm_qgis.core.errors import UserError
 from scdm_qgis.processing.algorithm import ScdmAlgorithm
 from scdm_qgis.processing.groups import EVALUATION
 from scdm_qgis.processing.parameter_values import Parameters, plain_value, read_value, requested_destination
-from scdm_qgis.processing.pixel_reader import PixelReader
 from scdm_qgis.processing.raster_summary import raster_path
+
+if TYPE_CHECKING:
+    from scdm_qgis.processing.pixel_reader import PixelReader
 
 FIELDS = (
     ("point_id", QVariant.LongLong),
@@ -97,7 +99,7 @@ class SampleSpectralProfilesAlgorithm(ScdmAlgorithm):
         try:
             _check_window(self._window(parameters, context))
             for source in self._rasters(parameters, context):
-                PixelReader(source.path).close()
+                _open(source).close()
         except UserError as error:
             return False, str(error)
         return super().checkParameterValues(parameters, context)
@@ -183,12 +185,18 @@ def _check_window(side: Any) -> None:
         raise UserError(f"WINDOW {side} has no pixel in its middle.", "Give an odd number of pixels, such as 3.")
 
 
+def _open(source: _Input) -> PixelReader:
+    from scdm_qgis.processing.pixel_reader import PixelReader  # needs numpy, which QGIS's start need not wait for
+
+    return PixelReader(source.path)
+
+
 class _OpenRaster:
     """One raster, and how many of the points lay outside it."""
 
     def __init__(self, source: _Input, points_crs: QgsCoordinateReferenceSystem, context: QgsProcessingContext) -> None:
         self._name = source.name
-        self._reader = PixelReader(source.path)
+        self._reader = _open(source)
         self._points = 0
         self._outside = 0
         crs = source.crs
