@@ -171,3 +171,13 @@ def test_a_truncated_file_says_so(tmp_path: Path) -> None:
     reader = PixelReader(str(path))
     with pytest.raises(UserError, match="cannot be read there"):
         reader.read_window(199, 199)
+
+
+def test_nodata_is_compared_as_the_pixels_hold_it(tmp_path: Path) -> None:
+    values = np.full((5, 2, 3), -9999.1, np.float32)
+    values[:, 0, 1] = 7
+    source = gdal.Open(make(tmp_path / "a.tif", values))
+    gdal.Translate(str(tmp_path / "a.vrt"), source, format="VRT", noData=-9999.1)
+    reader = PixelReader(str(tmp_path / "a.vrt"))
+    assert np.isnan(reader.read_window(0, 0).mean).all()
+    np.testing.assert_array_equal(reader.read_window(0, 1).mean, 7)

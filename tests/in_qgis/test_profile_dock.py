@@ -159,7 +159,8 @@ def test_a_click_pins_and_the_numbers_are_those_of_the_evaluation(dock: OpenDock
     assert first[2] == pytest.approx(expected.rmse, rel=1e-4)
     assert first[3:6] == [160, 880, 16]
     assert second[0] == 2
-    assert len(markers(dock)) == 2
+    centers = sorted((round(marker.center().x()), round(marker.center().y())) for marker in markers(dock))
+    assert centers == pytest.approx(np.array([(X, Y), (X + 50, Y)]), abs=2)
     colours = {pin.colour.name() for pin in dock.panel._pins.all()}
     assert len(colours) == 2
 
@@ -506,6 +507,27 @@ def test_no_file_stays_open_when_layers_come_and_go(dock: OpenDock, rasters: Any
         dock.move(X, Y)
     dock._wait(lambda: open_rasters() == before)
     assert dock.panel._layer_table.rowCount() == 0
+
+
+def test_a_layer_that_is_gone_is_not_opened_again_by_what_was_asked_before(
+    rasters: Any, tmp_path: Path, qtbot: Any
+) -> None:
+    from scdm_qgis.profile.reader import Place, ProfileReader
+
+    place = Place("one", rasters.write(tmp_path / "one.tif", rasters.smooth(6)), X, Y)
+    reader = ProfileReader()
+    try:
+        reader.keep_only(["one"])
+        with qtbot.waitSignal(reader.pinned) as kept:
+            reader.pin(1, [place])
+        assert kept.args[1]["one"].curve is not None and len(open_rasters()) == 1
+        reader.keep_only([])
+        with qtbot.waitSignal(reader.pinned) as gone:
+            reader.pin(2, [place])
+        assert gone.args[1]["one"].curve is None and open_rasters() == []
+    finally:
+        reader.stop()
+    assert not reader.running
 
 
 def test_hiding_the_dock_closes_the_files_and_gives_the_mouse_back(dock: OpenDock, pair: Any) -> None:

@@ -112,8 +112,11 @@ def test_a_web_layer_is_refused_with_the_way_out(run: Run, points: Any, tmp_path
 
 
 def test_cancel_leaves_nothing(run: Run, points: Any, rasters: Any, tmp_path: Path) -> None:
+    asked = []
+
     class Impatient(QgsProcessingFeedback):
         def setProgress(self, percent: float) -> None:
+            asked.append(percent)
             if percent > 30:
                 self.cancel()
 
@@ -123,6 +126,7 @@ def test_cancel_leaves_nothing(run: Run, points: Any, rasters: Any, tmp_path: Pa
 
     algorithm = QgsApplication.processingRegistry().createAlgorithmById("scdm:sample_spectral_profiles")
     algorithm.run({"POINTS": points, "INPUTS": [path], "OUTPUT": output}, QgsProcessingContext(), Impatient())
+    assert asked == [25, 50]
     assert not os.path.exists(output)
 
 
