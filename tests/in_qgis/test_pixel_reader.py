@@ -177,7 +177,7 @@ def test_nodata_is_compared_as_the_pixels_hold_it(tmp_path: Path) -> None:
     values = np.full((5, 2, 3), -9999.1, np.float32)
     values[:, 0, 1] = 7
     source = gdal.Open(make(tmp_path / "a.tif", values))
-    gdal.Translate(str(tmp_path / "a.vrt"), source, format="VRT", noData=-9999.1)
-    reader = PixelReader(str(tmp_path / "a.vrt"))
+    gdal.Translate(str(tmp_path / "a.dat"), source, format="ENVI", noData=-9999.1)  # kept in its text as it is
+    reader = PixelReader(str(tmp_path / "a.dat"))
     assert np.isnan(reader.read_window(0, 0).mean).all()
     np.testing.assert_array_equal(reader.read_window(0, 1).mean, 7)
