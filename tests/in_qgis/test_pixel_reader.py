@@ -176,8 +176,9 @@ def test_a_truncated_file_says_so(tmp_path: Path) -> None:
 def test_nodata_is_compared_as_the_pixels_hold_it(tmp_path: Path) -> None:
     values = np.full((5, 2, 3), -9999.1, np.float32)
     values[:, 0, 1] = 7
-    source = gdal.Open(make(tmp_path / "a.tif", values))
-    gdal.Translate(str(tmp_path / "a.dat"), source, format="ENVI", noData=-9999.1)  # kept in its text as it is
+    values.tofile(tmp_path / "a.dat")
+    header = "ENVI\nsamples = 3\nlines = 2\nbands = 5\ndata type = 4\ninterleave = bsq\nbyte order = 0\n"
+    (tmp_path / "a.hdr").write_text(header + "data ignore value = -9999.1\n")  # GDAL tells it as it is written
     reader = PixelReader(str(tmp_path / "a.dat"))
     assert np.isnan(reader.read_window(0, 0).mean).all()
     np.testing.assert_array_equal(reader.read_window(0, 1).mean, 7)
