@@ -14,6 +14,7 @@ not free: its longest gaps.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import random
 import tempfile
@@ -190,6 +191,8 @@ def run(folder: Path, block: int, arguments: argparse.Namespace) -> None:
     watch.panel.deleteLater()
     project.clear()
     canvas.deleteLater()
+    del watch, canvas
+    gc.collect()  # widgets must go before the application does
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     for path in folder.iterdir():
         path.unlink()

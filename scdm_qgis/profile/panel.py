@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Hashable, List, Mapping, Optional, Tuple
 
 from qgis.core import QgsCsException, QgsGeometry, QgsPointXY, QgsProject, QgsVectorLayer, QgsWkbTypes
-from qgis.PyQt.QtCore import Qt
+from qgis.PyQt.QtCore import Qt, QTimer
 from qgis.PyQt.QtGui import QColor, QHideEvent, QPalette, QResizeEvent, QShowEvent
 from qgis.PyQt.QtWidgets import QLabel, QSizePolicy, QSplitter, QVBoxLayout, QWidget
 
@@ -59,6 +59,8 @@ class ProfilePanel(QWidget):
         self._number_table = NumberTable()
         self.plot = SpectralPlot() if SpectralPlot is not None else None
         self._status = QLabel("Move the mouse over the map; click to pin a place.")
+        self._numbers_soon = QTimer(self)  # the curves are drawn first
+        self._numbers_soon.setSingleShot(True)
         self._arrange()
         self._connect()
         self._show_layers()
@@ -170,6 +172,7 @@ class ProfilePanel(QWidget):
         self.tool.moved.connect(self.hover)
         self.tool.clicked.connect(self.pin)
         self._reader.hovered.connect(self._show_hover)
+        self._numbers_soon.timeout.connect(self._say_numbers)
         self._reader.pinned.connect(self._take_pinned)
         self._layers.changed.connect(self._show_layers)
         self._project.cleared.connect(self._clear)
@@ -213,7 +216,7 @@ class ProfilePanel(QWidget):
             self._show_all()
         elif self.plot is not None:
             self.plot.show_drawings(self._drawings(HOVER, self._hovered, self._ink()), only=HOVER)
-        self._say_numbers()
+        self._numbers_soon.start()
 
     def _say_numbers(self) -> None:
         pairs = compare(self._roled(self._hovered))

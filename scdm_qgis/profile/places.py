@@ -67,7 +67,7 @@ def transform_between(
     source: QgsCoordinateReferenceSystem, target: QgsCoordinateReferenceSystem, project: QgsProject
 ) -> QgsCoordinateTransform:
     """Return the transformation; one that changes nothing where either side has no coordinate system."""
-    if source.isValid() and target.isValid():
+    if source.isValid() and target.isValid() and source != target:
         return QgsCoordinateTransform(source, target, project)
     return QgsCoordinateTransform()
 

@@ -141,7 +141,7 @@ def test_hover_reads_the_pixel_under_the_mouse(dock: OpenDock, pair: Any) -> Non
     np.testing.assert_array_equal(readings[truth.id()].curve.values, values[:, 10, 10])
     assert readings[prediction.id()].curve.values[0] == values[0, 10, 10] + 10
     assert dock.states() == ["read", "read"]
-    assert "prediction against truth: SAM" in dock.panel._status.text()
+    dock._wait(lambda: "prediction against truth: SAM" in dock.panel._status.text())
 
 
 def test_a_click_pins_and_the_numbers_are_those_of_the_evaluation(dock: OpenDock, pair: Any) -> None:
