@@ -24,20 +24,19 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+from benchmarks.io import read_all
 from benchmarks.published_way import TwoPasses
-from benchmarks.scenes import Split, make_splits, read_pixels
+from benchmarks.scenes import make_splits, read_pixels
+from benchmarks.trained_cascade import train_cascade
 from scdm_qgis.core import reconstruction
 from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.core.metrics import evaluate
 from scdm_qgis.core.reconstruction import settings_for
-from scdm_qgis.engine import assemble, reconstruct, train
-from scdm_qgis.engine.batch_size import enough_tiles
+from scdm_qgis.engine import reconstruct
 from scdm_qgis.engine.device import choose_bfloat16
 from scdm_qgis.engine.events import EventWriter
-from scdm_qgis.engine.jobs import AssembleCascade, RgbToHyperspectral, TrainCascadeStage
-from scdm_qgis.engine.tile_batches import plan_batches, read_tiles
+from scdm_qgis.engine.jobs import RgbToHyperspectral
 from scdm_qgis.engine.tile_reconstructor import Sampling, TileReconstructor
-from scdm_qgis.engine.tiling import choose_tiling
 from scdm_qgis.raster.cube import open_cube
 
 GUIDANCE = 1.0
@@ -64,17 +63,6 @@ class Way:
     published: bool = False
 
 
-def train_cascade(split: Split, folder: str) -> str:
-    """Train a default cascade and return its path."""
-    events = EventWriter(io.StringIO())
-    stages = [os.path.join(folder, f"stage{number}.safetensors") for number in (1, 2)]
-    for number, path in enumerate(stages, start=1):
-        train.run(TrainCascadeStage(split.train, number, path, rgb_bands=split.rgb_bands, device="cpu"), events)
-    model = os.path.join(folder, "cascade.safetensors")
-    assemble.run(AssembleCascade(stages, model), events)
-    return model
-
-
 def run_job(way: Way) -> float:
     """Run a job and return its seconds."""
     replaced = patch.object(reconstruction, "GuidedNetwork", TwoPasses) if way.published else nullcontext()
@@ -88,14 +76,10 @@ def seconds_of_steps(job: RgbToHyperspectral, steps: int) -> float:
     """Return the seconds that so many guided steps of every stage take, on all tiles, in the published way."""
     cascade = Cascade.load(job.model)
     settings = tuple(settings_for(stage, True, "ddim", steps, GUIDANCE) for stage in cascade.header.stages)
-    with patch.object(reconstruction, "GuidedNetwork", TwoPasses), open_cube(job.input) as cube:
-        compute = TileReconstructor(cascade, Sampling(settings, 1, job.seed, bfloat16=False))
-        tiling = choose_tiling(job, cube, cascade.header)
-        size = enough_tiles("cpu", tiling.lattice.tile_size)
-        batches = [
-            read_tiles(cube, tiling.rgb_bands, batch.tiles, compute.margin)
-            for batch in plan_batches(tiling.lattice, tiling.window, lambda: size)
-        ]
+    sampling = Sampling(settings, 1, job.seed, bfloat16=False)
+    batches = read_all(job, cascade, sampling)
+    with patch.object(reconstruction, "GuidedNetwork", TwoPasses):
+        compute = TileReconstructor(cascade, sampling)
         started = time.perf_counter()
         for pixels in batches:
             compute(pixels)

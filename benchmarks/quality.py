@@ -35,11 +35,12 @@ from benchmarks.baselines.one_shot import train_one_shot
 from benchmarks.baselines.regression_unet import RegressionUNet
 from benchmarks.baselines.residual_cnn import ResidualCnn
 from benchmarks.scenes import Pixels, Split, make_splits, read_pixels
+from benchmarks.trained_cascade import train_cascade
 from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.core.metrics import Coverage, evaluate
-from scdm_qgis.engine import assemble, reconstruct, train
+from scdm_qgis.engine import reconstruct
 from scdm_qgis.engine.events import EventWriter
-from scdm_qgis.engine.jobs import AssembleCascade, RgbToHyperspectral, TrainCascadeStage
+from scdm_qgis.engine.jobs import RgbToHyperspectral
 
 DEVICE = "cpu"
 """Where everything computes, so that equal times are equal budgets."""
@@ -231,27 +232,6 @@ class Runner:
         score = evaluate(estimate, truth.values, truth.valid, float(truth.values[:, truth.valid].max()))
         numbers = (score.rmse, score.sam, score.mpsnr, score.mssim)
         self.results.add(Score(self.key, scene, model, seed, *numbers, trained, coverage))
-
-
-def train_cascade(split: Split, folder: str, stages: int, seed: int, prediction: Optional[str] = None) -> str:
-    """Train a cascade on a split's scenes with the plugin's defaults and return its path in `folder`."""
-    events, files = EventWriter(io.StringIO()), []
-    for stage in range(1, stages + 1):
-        files.append(os.path.join(folder, f"stage{stage}.safetensors"))
-        job = TrainCascadeStage(
-            split.train,
-            stage,
-            files[-1],
-            stages=stages,
-            rgb_bands=split.rgb_bands,
-            prediction=prediction,
-            device=DEVICE,
-            seed=seed,
-        )
-        train.run(job, events)
-    model = os.path.join(folder, "cascade.safetensors")
-    assemble.run(AssembleCascade(files, model), events)
-    return model
 
 
 def _silence_networks(model: str) -> str:

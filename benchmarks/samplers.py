@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.quality import STAGES, train_cascade
+from benchmarks.quality import STAGES
 from benchmarks.scenes import Pixels, make_splits, read_pixels
+from benchmarks.trained_cascade import train_cascade
 from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.core.metrics import evaluate
 from scdm_qgis.core.reconstruction import StageSampler, reconstruct, settings_for

@@ -30,15 +30,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.scenes import Split, make_splits, read_pixels
+from benchmarks.trained_cascade import train_cascade
 from scdm_qgis.core import reconstruction
 from scdm_qgis.core.noise import PlacedNoise
 from scdm_qgis.core.presets import PRESETS
-from scdm_qgis.engine import assemble, reconstruct, tiling, train
+from scdm_qgis.engine import reconstruct, tiling
 from scdm_qgis.engine.events import EventWriter
-from scdm_qgis.engine.jobs import AssembleCascade, RgbToHyperspectral, TrainCascadeStage
+from scdm_qgis.engine.jobs import RgbToHyperspectral, TrainCascadeStage
 from scdm_qgis.raster.tiles import Lattice
 
-STAGES = 2
 DEVICE = "cpu"
 SCENE = "Pavia University"
 
@@ -90,27 +90,6 @@ DRAW, DRAW_WIDE, DRAW_CUT = (Case(1, PLACED, overlap) for overlap in (OVERLAP, W
 OWN_NOISE, OWN_NOISE_CUT = Case(1, INDEPENDENT, OVERLAP), Case(1, INDEPENDENT, 0)
 CASES = (MEAN, MEAN_WIDE, MEAN_CUT, DRAW, DRAW_WIDE, DRAW_CUT, OWN_NOISE, OWN_NOISE_CUT)
 """Rows of the table."""
-
-
-def train_cascade(split: Split, folder: str, iterations: Optional[int], seed: int) -> str:
-    """Train and assemble a cascade; return its path."""
-    events, files = EventWriter(io.StringIO()), []
-    for stage in range(1, STAGES + 1):
-        files.append(os.path.join(folder, f"stage{stage}.safetensors"))
-        job = TrainCascadeStage(
-            split.train,
-            stage,
-            files[-1],
-            stages=STAGES,
-            rgb_bands=split.rgb_bands,
-            iterations=iterations,
-            device=DEVICE,
-            seed=seed,
-        )
-        train.run(job, events)
-    model = os.path.join(folder, "cascade.safetensors")
-    assemble.run(AssembleCascade(files, model), events)
-    return model
 
 
 @dataclass(frozen=True)
@@ -292,7 +271,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         split = make_splits(folder)["pavia"]
-        model = train_cascade(split, folder, options.iterations, options.seed)
+        model = train_cascade(split, folder, seed=options.seed, iterations=options.iterations)
         scene = Scene.read(split)
         whole = {
             case.samples: scene.reconstruct(model, replace(case, overlap=None), options.seed) for case in (MEAN, DRAW)
