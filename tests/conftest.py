@@ -10,7 +10,12 @@ from typing import Any, Callable
 import numpy as np
 import pytest
 import rasterio
+from hypothesis import settings
 from rasterio.errors import NotGeoreferencedWarning
+
+# Property tests that depend neither on the machine's speed nor on luck.
+settings.register_profile("reproducible", deadline=None, derandomize=True)
+settings.load_profile("reproducible")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

@@ -25,10 +25,11 @@ from scdm_qgis.engine.fingerprint import as_json, of_raster
 from scdm_qgis.engine.jobs import RgbToHyperspectral
 from scdm_qgis.engine.progress import Progress
 from scdm_qgis.engine.read_ahead import read_ahead
-from scdm_qgis.engine.tile_batches import TileBatch, TilePixels, read_tiles
+from scdm_qgis.engine.tile_batches import TilePixels, read_tiles
 from scdm_qgis.engine.tile_reconstructor import Sampling, TileSpectra
 from scdm_qgis.engine.tiling import Tiling
 from scdm_qgis.raster.cube import Cube
+from scdm_qgis.raster.tiles import Tile
 
 BATCHES_A_WORKER = 2
 """Batches that are out at once: one is computed while the next is on its way."""
@@ -44,9 +45,9 @@ SECONDS_TO_LEAVE, SECONDS_TO_ASK = 10, 0.2
 
 @dataclass(frozen=True)
 class _Task:
-    """A batch, what the workers need for it, its result to be, and the workers it was given to."""
+    """The tiles of a batch, what the workers need for it, its result to be, and the workers it was given to."""
 
-    batch: TileBatch
+    tiles: Tuple[Tile, ...]
     arguments: Tuple[Any, ...]
     future: Future
     workers: FrozenSet[str]
@@ -164,40 +165,42 @@ class Cluster:
         return enough_tiles(self.device_type, self._tiling.lattice.tile_size)
 
     def spectra(
-        self, batches: Iterator[TileBatch], sampling: Sampling, threads: int, progress: Progress
-    ) -> Generator[Tuple[TileBatch, Optional[TileSpectra]], None, None]:
+        self, batches: Iterator[Tuple[Tile, ...]], sampling: Sampling, threads: int, progress: Progress
+    ) -> Generator[Tuple[Tuple[Tile, ...], Optional[TileSpectra]], None, None]:
         """Yield every batch with what is made of it, see `Computing.spectra`."""
         out: Deque[_Task] = deque()
         with closing(read_ahead(self._with_pixels(batches))) as ahead:
-            for batch, pixels in ahead:
+            for tiles, pixels in ahead:
                 while len(out) >= BATCHES_A_WORKER * max(1, len(self._ready_workers())):
                     yield self._next(out, sampling, progress)
-                arguments = (self._name, sampling, threads, batch.tiles, pixels)
-                out.append(self._submit(batch, arguments))
+                arguments = (self._name, sampling, threads, tiles, pixels)
+                out.append(self._submit(tiles, arguments))
             while out:
                 yield self._next(out, sampling, progress)
 
     def _next(
         self, out: Deque[_Task], sampling: Sampling, progress: Progress
-    ) -> Tuple[TileBatch, Optional[TileSpectra]]:
+    ) -> Tuple[Tuple[Tile, ...], Optional[TileSpectra]]:
         task = out.popleft()
         made, largest = self._result(task)
-        progress.advance(len(task.batch.tiles) * sampling.steps, "Reconstructing")
+        progress.advance(len(task.tiles) * sampling.steps, "Reconstructing")
         if largest is not None and largest < self.batch_size:
             self._events.warning(
                 f"A worker's memory is too small for {self.batch_size} tiles at once; going on with {largest}."
             )
             self.batch_size = largest
-        return task.batch, made
+        return task.tiles, made
 
-    def _with_pixels(self, batches: Iterator[TileBatch]) -> Iterator[Tuple[TileBatch, Optional[TilePixels]]]:
-        for batch in batches:
+    def _with_pixels(
+        self, batches: Iterator[Tuple[Tile, ...]]
+    ) -> Iterator[Tuple[Tuple[Tile, ...], Optional[TilePixels]]]:
+        for tiles in batches:
             if self._workers_read:
-                yield batch, None
+                yield tiles, None
             else:
-                yield batch, read_tiles(self._cube, self._tiling.rgb_bands, batch.tiles, self._margin)
+                yield tiles, read_tiles(self._cube, self._tiling.rgb_bands, tiles, self._margin)
 
-    def _submit(self, batch: TileBatch, arguments: Tuple[Any, ...]) -> _Task:
+    def _submit(self, tiles: Tuple[Tile, ...], arguments: Tuple[Any, ...]) -> _Task:
         """Give a batch to the workers that can compute now, or to the first that can."""
         while not (workers := self._ready_workers()):
             time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -206,7 +209,7 @@ class Cluster:
             future = self._client.submit(
                 cluster_worker.compute, *arguments, pure=False, retries=2, workers=list(workers)
             )
-        return _Task(batch, arguments, future, workers)
+        return _Task(tiles, arguments, future, workers)
 
     def _result(self, task: _Task) -> Tuple[Optional[TileSpectra], Optional[int]]:
         """Wait for a result; Dask computes it anew where the worker is lost that had it."""
@@ -220,7 +223,7 @@ class Cluster:
                 if task.future.done():
                     raise  # the task's own
                 if not task.workers & self._ready_workers():
-                    task = self._submit(task.batch, task.arguments)
+                    task = self._submit(task.tiles, task.arguments)
             except KilledWorker as error:
                 raise UserError(
                     f"A batch of tiles has killed several workers ({error}).",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Generator, Iterator, Optional, Protocol, Tuple
 
 from scdm_qgis.engine.progress import Progress
-from scdm_qgis.engine.tile_batches import TileBatch
 from scdm_qgis.engine.tile_reconstructor import Sampling, TileSpectra
+from scdm_qgis.raster.tiles import Tile
 
 
 class Computing(Protocol):
@@ -29,9 +29,9 @@ class Computing(Protocol):
         """Return how many tiles are best computed at once."""
 
     def spectra(
-        self, batches: Iterator[TileBatch], sampling: Sampling, threads: int, progress: Progress
-    ) -> Generator[Tuple[TileBatch, Optional[TileSpectra]], None, None]:
-        """Yield every batch, in order, with what is made of it; None where none of its tiles has a valid pixel.
+        self, batches: Iterator[Tuple[Tile, ...]], sampling: Sampling, threads: int, progress: Progress
+    ) -> Generator[Tuple[Tuple[Tile, ...], Optional[TileSpectra]], None, None]:
+        """Yield the tiles of every batch, in order, with what is made of them; None where none has a valid pixel.
 
         Args:
             batches: asked for as late as the computing allows.

@@ -7,20 +7,19 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Dict, List, Optional, Tuple, Type
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Type
 
 import numpy as np
 
 from scdm_qgis.core.cascade_header import CascadeHeader, StageHeader
 from scdm_qgis.core.whole_file import partial_path
 from scdm_qgis.engine.jobs import RgbToHyperspectral
-from scdm_qgis.engine.tile_batches import TileBatch
 from scdm_qgis.engine.tile_reconstructor import TileSpectra
 from scdm_qgis.engine.tiling import Tiling
 from scdm_qgis.raster.cube import Cube
 from scdm_qgis.raster.cube_writer import CubeWriter, OutputFormat, WholeRows, choose_nodata
 from scdm_qgis.raster.stream import TileBlender
-from scdm_qgis.raster.tiles import Window
+from scdm_qgis.raster.tiles import Tile, Window
 
 COLUMNS_READ_AHEAD = 1024
 """Columns of the input that are read at once: one by one, its pieces would take longer to ask for than to read."""
@@ -69,6 +68,7 @@ class OutputRasters:
         tags: of every raster.
         rows: first rows that an interrupted run has left whole.
         clipped: values it clipped in them, for each raster.
+        first_tile_row: row of the lattice that the first tiles to come lie in.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class OutputRasters:
         tags: Dict[str, str],
         rows: int,
         clipped: List[int],
+        first_tile_row: int,
     ) -> None:
         self._products = products
         self._stages = [header.stages[product.stage_number] for product in products]
@@ -88,6 +89,8 @@ class OutputRasters:
         self._tags = tags
         self._rows = rows
         self._clipped = clipped
+        self._row = first_tile_row
+        self._waiting: Dict[Tuple[int, int], List[Tuple[Tile, np.ndarray]]] = {}
         self._read_from = 0, 0, (np.empty((3, 0, 0), np.float32), np.empty((0, 0), bool))
 
     def __enter__(self) -> OutputRasters:
@@ -103,6 +106,8 @@ class OutputRasters:
                 self._writers.append(stack.enter_context(writer))
             if self._rows < height:
                 rest = (top + self._rows, left, height - self._rows, width)
+                rows, self._columns = self._tiling.lattice.places(rest)
+                self._first_row, self._column = rows.start, self._columns.start
                 self._blenders = [
                     TileBlender(self._tiling.lattice, rest, len(stage.bands), self._masked(stage, product, writer))
                     for product, stage, writer in zip(self._products, self._stages, self._writers)
@@ -125,17 +130,36 @@ class OutputRasters:
         """Bands of all rasters together."""
         return sum(len(stage.bands) for stage in self._stages)
 
-    def take(self, batch: TileBatch, spectra: Optional[TileSpectra]) -> None:
-        """Write what a batch finishes; `spectra` is None where none of its tiles has a valid pixel."""
-        for product, blender in zip(self._products, self._blenders):
-            if spectra is not None:
-                values = spectra.deviation if product.uncertain else spectra.means[product.stage_number]
-                if values is None:
-                    raise ValueError("a single draw has no standard deviation")
-                for tile, tile_values in zip(spectra.tiles, values):
-                    blender.add(tile, tile_values)
-            if batch.ends_row:
-                blender.end_tile_row(batch.tiles[0].lattice_row)
+    def take(self, tiles: Sequence[Tile], spectra: Optional[TileSpectra]) -> bool:
+        """Write what a batch finishes; return whether a row of tiles is whole now.
+
+        A tile waits here until those above it and left of it have come.
+
+        Args:
+            tiles: of the batch, all of them.
+            spectra: of those with valid pixels; None where none has.
+        """
+        self._waiting.update({_place(tile): [] for tile in tiles})
+        if spectra is not None:
+            for number, tile in enumerate(spectra.tiles):
+                self._waiting[_place(tile)] = [(tile, _values(product, spectra, number)) for product in self._products]
+        row_before = self._row
+        while (self._row, self._column) in self._waiting:
+            self._blend(self._waiting.pop((self._row, self._column)))
+        return self._row > row_before
+
+    def _blend(self, values: List[Tuple[Tile, np.ndarray]]) -> None:
+        """Blend the tile whose turn it is, once a product; no values where it has no valid pixel."""
+        wanted = self._row >= self._first_row  # rows above are there already, and were computed for their batches
+        if wanted:
+            for blender, (tile, tile_values) in zip(self._blenders, values):
+                blender.add(tile, tile_values)
+        self._column += 1
+        if self._column == self._columns.stop:
+            if wanted:
+                for blender in self._blenders:
+                    blender.end_tile_row(self._row)
+            self._row, self._column = self._row + 1, self._columns.start
 
     def checkpoint(self) -> Tuple[int, List[int]]:
         """Put what is written on the disk; return how many rows are whole, and the values clipped in each raster."""
@@ -170,6 +194,18 @@ class OutputRasters:
             writer.write(row - top, column - left, values, valid)
 
         return write
+
+
+def _place(tile: Tile) -> Tuple[int, int]:
+    return tile.lattice_row, tile.lattice_column
+
+
+def _values(product: Product, spectra: TileSpectra, number: int) -> np.ndarray:
+    """Return what one of a batch's tiles holds of a product (band, row, column)."""
+    values = spectra.deviation if product.uncertain else spectra.means[product.stage_number]
+    if values is None:
+        raise ValueError("a single draw has no standard deviation")
+    return values[number]
 
 
 def _output_format(

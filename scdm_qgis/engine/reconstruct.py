@@ -25,14 +25,14 @@ from scdm_qgis.engine.journal import Done, Journal
 from scdm_qgis.engine.output_rasters import OutputRasters, wanted_products
 from scdm_qgis.engine.progress import Progress
 from scdm_qgis.engine.this_machine import ThisMachine
-from scdm_qgis.engine.tile_batches import TileBatch, plan_batches
+from scdm_qgis.engine.tile_batches import plan_batches, rows_of_tiles
 from scdm_qgis.engine.tile_reconstructor import Sampling, TileSpectra
 from scdm_qgis.engine.tiling import Tiling, check_any_valid, choose_tiling
 from scdm_qgis.engine.unlike_input import warn_of_unlike_input
 from scdm_qgis.engine.version import VERSION
 from scdm_qgis.engine.write_behind import WriteBehind
 from scdm_qgis.raster.cube import Cube, open_cube
-from scdm_qgis.raster.tiles import Window
+from scdm_qgis.raster.tiles import Tile
 
 
 def run(job: RgbToHyperspectral, events: EventWriter) -> Dict[str, Any]:
@@ -105,7 +105,7 @@ def _reconstruct_raster(
     tags = _tags(job, settings)
     fingerprint = _fingerprint(job, cube, tiling, settings, tags["SCDM_MODEL"], computing.device_type)
     journal = Journal([product.path for product in products], fingerprint)
-    top, left, height, width = tiling.window
+    _, _, height, width = tiling.window
     taken_up = journal.read(height) if job.resume else None
     done = taken_up or _nothing_done(job, settings, len(products), computing)
     if taken_up is not None:
@@ -123,12 +123,12 @@ def _reconstruct_raster(
     try:
         with ExitStack() as stack:
             read_again = stack.enter_context(open_cube(job.input))
-            outputs = OutputRasters(products, header, read_again, tiling, tags, done.rows, done.clipped)
+            rows = rows_of_tiles(tiling.lattice, tiling.window, done.rows, done.batch_size)
+            outputs = OutputRasters(products, header, read_again, tiling, tags, done.rows, done.clipped, rows.start)
             stack.enter_context(outputs)
             if done.rows < height:
-                rest = (top + done.rows, left, height - done.rows, width)
-                progress = Progress(events, _count_tiles(tiling, rest) * sampling.steps, 100 * done.rows / height)
-                batches = plan_batches(tiling.lattice, rest, lambda: computing.batch_size)
+                progress = Progress(events, _count_tiles(tiling, rows) * sampling.steps, 100 * done.rows / height)
+                batches = plan_batches(tiling.lattice, tiling.window, rows, lambda: computing.batch_size)
                 spectra = stack.enter_context(closing(computing.spectra(batches, sampling, done.threads, progress)))
                 _write_all(spectra, outputs, journal, lambda: replace(done, batch_size=computing.batch_size))
             _warn_of_clipping(outputs.clipped, height * width * outputs.band_count, events)
@@ -139,7 +139,7 @@ def _reconstruct_raster(
             events.info(f"The work so far is kept beside '{journal.path}': run again with RESUME to go on from there.")
         raise
     journal.remove()
-    return _count_tiles(tiling, tiling.window)
+    return _count_tiles(tiling)
 
 
 def _nothing_done(
@@ -152,7 +152,7 @@ def _nothing_done(
 
 
 def _write_all(
-    spectra: Iterator[Tuple[TileBatch, Optional[TileSpectra]]],
+    spectra: Iterator[Tuple[Tuple[Tile, ...], Optional[TileSpectra]]],
     outputs: OutputRasters,
     journal: Journal,
     plan: Callable[[], Done],
@@ -163,14 +163,13 @@ def _write_all(
         rows, clipped = outputs.checkpoint()
         return replace(plan(), rows=rows, clipped=clipped)
 
-    def take(batch: TileBatch, made: Optional[TileSpectra]) -> None:
-        outputs.take(batch, made)
-        if batch.ends_row:
+    def take(tiles: Tuple[Tile, ...], made: Optional[TileSpectra]) -> None:
+        if outputs.take(tiles, made):
             journal.save_when_due(checkpoint)
 
     with WriteBehind() as write:
-        for batch, made in spectra:
-            write(take, batch, made)
+        for tiles, made in spectra:
+            write(take, tiles, made)
     journal.save(checkpoint)
 
 
@@ -219,9 +218,10 @@ def _fingerprint(
     }
 
 
-def _count_tiles(tiling: Tiling, window: Window) -> int:
-    rows, columns = tiling.lattice.places(window)
-    return len(rows) * len(columns)
+def _count_tiles(tiling: Tiling, rows: Optional[range] = None) -> int:
+    """Return how many tiles there are in some rows of tiles, or in all."""
+    all_rows, columns = tiling.lattice.places(tiling.window)
+    return len(all_rows if rows is None else rows) * len(columns)
 
 
 def _warn_of_clipping(clipped: int, values: int, events: EventWriter) -> None:
@@ -239,7 +239,7 @@ def _log_plan(
     lattice = tiling.lattice
     events.info(f"Red, green, blue are bands {red}, {green}, {blue} of the input.")
     events.info(
-        f"{_count_tiles(tiling, tiling.window)} tiles of {lattice.tile_size} pixels a side with an overlap of "
+        f"{_count_tiles(tiling)} tiles of {lattice.tile_size} pixels a side with an overlap of "
         f"{lattice.overlap}, {plan.batch_size} at a time."
     )
     for stage, settings in zip(header.stages, sampling.settings):

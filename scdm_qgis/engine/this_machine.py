@@ -15,7 +15,7 @@ from scdm_qgis.engine.device import choose_bfloat16
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.progress import Progress
 from scdm_qgis.engine.read_ahead import read_ahead
-from scdm_qgis.engine.tile_batches import TileBatch, TilePixels, read_tiles
+from scdm_qgis.engine.tile_batches import TilePixels, read_tiles
 from scdm_qgis.engine.tile_reconstructor import Sampling, TileReconstructor, TileSpectra
 from scdm_qgis.engine.tiling import Tiling
 from scdm_qgis.raster.cube import Cube
@@ -60,23 +60,20 @@ class ThisMachine:
         return automatic_batch_size(self._device, size, compute_one)
 
     def spectra(
-        self, batches: Iterator[TileBatch], sampling: Sampling, threads: int, progress: Progress
-    ) -> Generator[Tuple[TileBatch, Optional[TileSpectra]], None, None]:
+        self, batches: Iterator[Tuple[Tile, ...]], sampling: Sampling, threads: int, progress: Progress
+    ) -> Generator[Tuple[Tuple[Tile, ...], Optional[TileSpectra]], None, None]:
         """Yield every batch with what is made of it, see `Computing.spectra`."""
         torch.set_num_threads(threads)
         reconstruct = TileReconstructor(self._cascade, sampling)
-        read = (
-            (batch, read_tiles(self._cube, self._tiling.rgb_bands, batch.tiles, reconstruct.margin))
-            for batch in batches
-        )
+        read = ((tiles, read_tiles(self._cube, self._tiling.rgb_bands, tiles, reconstruct.margin)) for tiles in batches)
         with closing(read_ahead(read)) as ahead:
-            for batch, pixels in ahead:
+            for tiles, pixels in ahead:
                 count = len(pixels.tiles)
-                progress.advance((len(batch.tiles) - count) * sampling.steps, "Reconstructing")
+                progress.advance((len(tiles) - count) * sampling.steps, "Reconstructing")
                 made = reconstruct(pixels, partial(progress.advance, count, "Reconstructing")) if count else None
                 if reconstruct.largest_batch is not None:
                     self._lower_batch_size(reconstruct.largest_batch)
-                yield batch, made
+                yield tiles, made
 
     def _lower_batch_size(self, size: int) -> None:
         if size < self.batch_size:

@@ -11,18 +11,8 @@ import numpy as np
 from scdm_qgis.raster.cube import Cube, fill_invalid
 from scdm_qgis.raster.tiles import Lattice, Tile, Window
 
-
-@dataclass(frozen=True)
-class TileBatch:
-    """Neighbouring tiles of one size and one row of tiles.
-
-    Args:
-        tiles: from left to right.
-        ends_row: whether the row of tiles ends with them.
-    """
-
-    tiles: Tuple[Tile, ...]
-    ends_row: bool
+BATCHES_A_GROUP = 4
+"""Rows of tiles are taken together until they fill about this many batches."""
 
 
 @dataclass(frozen=True)
@@ -40,36 +30,69 @@ class TilePixels:
     valid: np.ndarray
 
 
-def plan_batches(lattice: Lattice, window: Window, batch_size: Callable[[], int]) -> Iterator[TileBatch]:
-    """Yield all tiles that touch a window in batches of at most `batch_size()` tiles, asked for each batch.
+def rows_of_tiles(lattice: Lattice, window: Window, rows_done: int, batch_size: int) -> range:
+    """Return the rows of tiles still to compute where the first `rows_done` rows of a window are there already.
 
-    A batch never crosses a row of tiles, so that a run that goes on in the middle of a raster finds the same ones.
+    They begin where a group of `plan_batches` does.
     """
-    for row in lattice.tile_rows(window):
-        for _, tiles in groupby(row, key=lambda tile: (tile.height, tile.width)):
-            left = list(tiles)
-            while left:
-                size = batch_size()
-                batch, left = left[:size], left[size:]
-                yield TileBatch(tuple(batch), batch[-1] is row[-1])
+    row, column, height, width = window
+    all_rows, columns = lattice.places(window)
+    rest, _ = lattice.places((row + rows_done, column, height - rows_done, width))
+    rows_a_group = _rows_a_group(batch_size, len(columns))
+    return range(rest.start - (rest.start - all_rows.start) % rows_a_group, all_rows.stop)
+
+
+def plan_batches(
+    lattice: Lattice, window: Window, rows: range, batch_size: Callable[[], int]
+) -> Iterator[Tuple[Tile, ...]]:
+    """Yield the tiles of rows of tiles in batches of one size of tile.
+
+    Rows are taken in groups, which a batch never leaves: so the many rows of a narrow raster do not end with a
+    batch half empty each, and a run that goes on in the middle of a raster finds the same batches. The narrow
+    tiles at a group's right end come first, so that its rows become whole in turn.
+
+    Args:
+        lattice: the tiles.
+        window: of the raster that is wanted.
+        rows: rows of tiles, see `rows_of_tiles`.
+        batch_size: how many tiles a batch may have, asked for each group.
+    """
+    _, columns = lattice.places(window)
+    row = rows.start
+    while row < rows.stop:
+        size = batch_size()
+        end = min(row + _rows_a_group(size, len(columns)), rows.stop)
+        group = [tile for number in range(row, end) for tile in lattice.tile_row(number, columns)]
+        group.sort(key=lambda tile: (tile.width, -tile.height))
+        for _, same in groupby(group, key=lambda tile: (tile.width, tile.height)):
+            tiles = list(same)
+            yield from (tuple(tiles[first : first + size]) for first in range(0, len(tiles), size))
+        row = end
+
+
+def _rows_a_group(batch_size: int, columns: int) -> int:
+    """Return how many rows of tiles fill the batches of a group; no more than one batch of their last tiles."""
+    return min(batch_size, -(-BATCHES_A_GROUP * batch_size // columns))
 
 
 def read_tiles(cube: Cube, bands: Sequence[int], tiles: Sequence[Tile], margin: int) -> TilePixels:
-    """Read the tiles of a batch with their margins, all in one piece."""
-    first, last = tiles[0], tiles[-1]
-    whole = replace(first, width=last.column + last.width - first.column)
-    all_rgb, all_valid = _read_with_margin(cube, bands, whole, margin)
+    """Read the tiles of a batch with their margins, those of a row in one piece."""
     kept: List[Tile] = []
     values: List[np.ndarray] = []
     masks: List[np.ndarray] = []
-    for tile in tiles:
-        start = tile.column - first.column
-        columns = slice(start, start + tile.width + 2 * margin)
-        rgb, valid = all_rgb[:, :, columns], all_valid[:, columns]
-        if valid[margin : margin + tile.height, margin : margin + tile.width].any():
-            kept.append(tile)
-            values.append(fill_invalid(rgb, valid))
-            masks.append(valid)
+    for _, same_row in groupby(tiles, key=lambda tile: tile.lattice_row):
+        row = list(same_row)
+        first, last = row[0], row[-1]
+        whole = replace(first, width=last.column + last.width - first.column)
+        row_rgb, row_valid = _read_with_margin(cube, bands, whole, margin)
+        for tile in row:
+            start = tile.column - first.column
+            columns = slice(start, start + tile.width + 2 * margin)
+            rgb, valid = row_rgb[:, :, columns], row_valid[:, columns]
+            if valid[margin : margin + tile.height, margin : margin + tile.width].any():
+                kept.append(tile)
+                values.append(fill_invalid(rgb, valid))
+                masks.append(valid)
     return TilePixels(tuple(kept), np.array(values), np.array(masks))
 
 

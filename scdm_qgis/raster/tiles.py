@@ -87,7 +87,11 @@ class Lattice:
         A raster may have millions of tiles, so no more than one row of them exists at a time.
         """
         rows, columns = self.places(window)
-        return ([self._tile(row, column) for column in columns] for row in rows)
+        return (self.tile_row(row, columns) for row in rows)
+
+    def tile_row(self, row: int, columns: range) -> List[Tile]:
+        """Return the tiles of one row of tiles that lie in these columns of tiles."""
+        return [self._tile(row, column) for column in columns]
 
     def blending_weights(self, tile: Tile) -> NDArray[np.float32]:
         """Return each pixel's weight (row, column) where tiles are averaged.
