@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, minimum_filter
 
 from scdm_qgis.core.errors import UserError
 
@@ -123,6 +122,11 @@ def spectral_angle(prediction: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return sums.angles()
 
 
+def mean_square_error(prediction: np.ndarray, reference: np.ndarray) -> float:
+    """Return the mean of the squared differences of two arrays of one shape, in squared data units."""
+    return float(np.square(np.asarray(prediction, np.float64) - np.asarray(reference, np.float64)).mean())
+
+
 def structural_similarity(
     prediction: np.ndarray, reference: np.ndarray, peak: float, counted: Optional[np.ndarray] = None
 ) -> float:
@@ -154,11 +158,15 @@ def structural_similarity(
 
 def whole_windows(valid: np.ndarray) -> np.ndarray:
     """Return where the whole SSIM window lies inside the raster on valid pixels, bool (row, column)."""
+    from scipy.ndimage import minimum_filter  # QGIS's Python may lack scipy, and has use for the other measures
+
     whole: np.ndarray = minimum_filter(valid, size=2 * SSIM_RADIUS + 1, mode="constant", cval=False)
     return whole
 
 
 def _window_mean(values: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter  # see `whole_windows`
+
     mean: np.ndarray = gaussian_filter(values, SSIM_SIGMA, truncate=SSIM_RADIUS / SSIM_SIGMA)
     return mean
 
@@ -201,7 +209,7 @@ class Evaluator:
         self._angles.add(predicted, true)
         square_errors = np.square(predicted - true)
         self._square_errors += square_errors
-        mean_square = float(square_errors[self._valid].mean())
+        mean_square = mean_square_error(predicted[self._valid], true[self._valid])
         psnr = math.inf if mean_square == 0 else 20 * math.log10(self._peak) - 10 * math.log10(mean_square)
         ssim = structural_similarity(predicted, true, self._peak, self._whole_windows)
         self._bands.append(BandEvaluation(band, wavelength_nm, math.sqrt(mean_square), psnr, ssim))

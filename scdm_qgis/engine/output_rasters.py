@@ -35,6 +35,7 @@ class Product:
         uncertain: whether it holds their standard deviation instead of their values.
         dtype: its data type.
         nodata: its value of invalid pixels.
+        name: what the tag SCDM_PRODUCT calls it, by which the profile dock knows its role.
     """
 
     path: str
@@ -42,6 +43,7 @@ class Product:
     uncertain: bool
     dtype: str
     nodata: float
+    name: str
 
 
 def wanted_products(job: RgbToHyperspectral, header: CascadeHeader) -> List[Product]:
@@ -49,11 +51,11 @@ def wanted_products(job: RgbToHyperspectral, header: CascadeHeader) -> List[Prod
     policy = header.nodata_policy
     nodata = choose_nodata(policy.dtype, policy.nodata)
     last = len(header.stages) - 1
-    products = [Product(job.output, last, False, policy.dtype, nodata)]
+    products = [Product(job.output, last, False, policy.dtype, nodata, "reconstruction")]
     if job.coarse_output is not None:
-        products.append(Product(job.coarse_output, last - 1, False, policy.dtype, nodata))
+        products.append(Product(job.coarse_output, last - 1, False, policy.dtype, nodata, "coarse stage"))
     if job.uncertainty is not None:
-        products.append(Product(job.uncertainty, last, True, "float32", math.nan))
+        products.append(Product(job.uncertainty, last, True, "float32", math.nan, "uncertainty"))
     return products
 
 
@@ -222,5 +224,5 @@ def _output_format(
         wavelengths_nm=stage.wavelengths_nm,
         fwhm_nm=stage.fwhm_nm,
         band_count=len(stage.bands),
-        tags=tags,
+        tags={**tags, "SCDM_PRODUCT": product.name},
     )

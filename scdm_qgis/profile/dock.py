@@ -54,9 +54,9 @@ class ProfileDock(QgsDockWidget):
         if self.panel is None:
             self.pick.setChecked(False)
         elif on:
-            self._iface.mapCanvas().setMapTool(self.panel.tool)
+            self.panel.tool.take_the_mouse()
         else:
-            self._iface.mapCanvas().unsetMapTool(self.panel.tool)
+            self.panel.tool.give_the_mouse_back()
 
     def _fill(self, visible: bool) -> None:
         if not visible or self.widget() is not None:
@@ -67,7 +67,7 @@ class ProfileDock(QgsDockWidget):
         except ImportError as error:
             from scdm_qgis.profile.missing_package import missing_package
 
-            self.setWidget(QLabel(missing_package(error.name or "scipy", "The dock")))
+            self.setWidget(QLabel(missing_package(error.name or "numpy", "The dock")))
             return
         self.panel = ProfilePanel(self._iface, self.pick)
         self.setWidget(self.panel)

@@ -12,7 +12,12 @@ from scdm_qgis.profile.layers import ProfileLayer
 from scdm_qgis.profile.reader import Reading
 
 _NAME, _ROLE, _STATE = range(3)
-_NAME_WIDTH = 140
+_STATE_WIDTH = 80
+_EXPLANATIONS = (
+    "Ticked rasters have their curves shown",
+    "How the raster takes part: predictions are compared with ground truths",
+    "How the raster was read at the place under the mouse",
+)
 _ROW_HEIGHT = 24
 
 
@@ -29,10 +34,12 @@ class LayerTable(QTableWidget):
         self.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
         self.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        for column, explanation in enumerate(_EXPLANATIONS):
+            self.horizontalHeaderItem(column).setToolTip(explanation)
         header = self.horizontalHeader()
-        header.setSectionResizeMode(_ROLE, QHeaderView.ResizeMode.ResizeToContents)
-        header.setStretchLastSection(True)
-        header.resizeSection(_NAME, _NAME_WIDTH)
+        header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
+        header.resizeSection(_ROLE, _role_box().sizeHint().width())
+        header.resizeSection(_STATE, _STATE_WIDTH)
         self._ids: Sequence[str] = ()
         self.itemChanged.connect(self._tell_choice)
 
@@ -70,9 +77,7 @@ class LayerTable(QTableWidget):
         name = QTableWidgetItem()
         name.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled)
         self.setItem(row, _NAME, name)
-        roles = QComboBox()
-        for role in Role:
-            roles.addItem(role.title, role.value)
+        roles = _role_box()
         roles.currentIndexChanged.connect(lambda _, box=roles: self.role_given.emit(layer_id, Role(box.currentData())))
         self.setCellWidget(row, _ROLE, roles)
         self.setItem(row, _STATE, QTableWidgetItem())
@@ -86,3 +91,10 @@ class LayerTable(QTableWidget):
     def _tell_choice(self, item: QTableWidgetItem) -> None:
         if item.column() == _NAME:
             self.chosen.emit(self._ids[item.row()], item.checkState() == Qt.CheckState.Checked)
+
+
+def _role_box() -> QComboBox:
+    roles = QComboBox()
+    for role in Role:
+        roles.addItem(role.title, role.value)
+    return roles

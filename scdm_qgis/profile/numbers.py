@@ -11,7 +11,7 @@ import numpy as np
 
 from scdm_qgis.core.bands import match_bands
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.core.metrics import evaluate, spectral_angle
+from scdm_qgis.core.metrics import mean_square_error, spectral_angle
 from scdm_qgis.profile.curves import Curve
 
 Wavelengths = Optional[Tuple[Optional[float], ...]]
@@ -57,14 +57,12 @@ def difference(prediction: Curve, truth: Curve) -> Optional[Difference]:
     numbers = pairs[common, 1]
     predicted, true = predicted[common], true[common]
     largest = int(np.argmax(np.abs(predicted - true)))
-    # As one band of many pixels: the mean over them is that over the bands. The peak is not used here.
-    as_pixels = evaluate(predicted[None, None], true[None, None], np.ones((1, len(true)), bool), peak=1.0)
     angle = spectral_angle(predicted[:, None, None], true[:, None, None])
     band = int(numbers[largest])
     return Difference(
         bands=len(true),
         sam_degrees=math.degrees(float(angle[0, 0])),
-        rmse=as_pixels.rmse,
+        rmse=math.sqrt(mean_square_error(predicted, true)),
         largest_error=float(predicted[largest] - true[largest]),
         largest_error_band=band,
         largest_error_nm=(truth.spectrum.wavelengths_nm or (None,) * band)[band - 1],

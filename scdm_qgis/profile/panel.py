@@ -32,6 +32,8 @@ except (ImportError, AttributeError):  # absent, or made for another numpy or Qt
 HOVER = 0
 """The key of the curves under the mouse, where pins have their numbers."""
 _PIXELS_AROUND_A_PIN = 20
+_HOW_TO_BEGIN = "Press the first button to read spectra under the mouse."
+_HOW_TO_GO_ON = "Move the mouse over the map; click to pin a place."
 
 
 class ProfilePanel(QWidget):
@@ -58,7 +60,7 @@ class ProfilePanel(QWidget):
         self._layer_table = LayerTable()
         self._number_table = NumberTable()
         self.plot = SpectralPlot() if SpectralPlot is not None else None
-        self._status = QLabel("Move the mouse over the map; click to pin a place.")
+        self._status = QLabel(_HOW_TO_BEGIN)
         self._numbers_soon = QTimer(self)  # the curves are drawn first
         self._numbers_soon.setSingleShot(True)
         self._arrange()
@@ -67,7 +69,7 @@ class ProfilePanel(QWidget):
 
     def close_down(self) -> None:
         """Take back the map, close all files and end the thread; the widget is of no use afterwards."""
-        self._canvas.unsetMapTool(self.tool)
+        self.tool.give_the_mouse_back()
         self._project.cleared.disconnect(self._clear)
         self._layers.stop()
         self._reader.stop()
@@ -137,7 +139,7 @@ class ProfilePanel(QWidget):
     def hideEvent(self, event: QHideEvent) -> None:
         """Keep no file open while nobody looks, and give the mouse back to the map."""
         if not event.spontaneous():  # as when QGIS is minimised
-            self._canvas.unsetMapTool(self.tool)
+            self.tool.give_the_mouse_back()
             self._reader.keep_only(())
         super().hideEvent(event)
 
@@ -169,6 +171,8 @@ class ProfilePanel(QWidget):
         layout.addWidget(self._status)
 
     def _connect(self) -> None:
+        self.tool.activated.connect(lambda: self._say(_HOW_TO_GO_ON))
+        self.tool.deactivated.connect(lambda: self._say(_HOW_TO_BEGIN))
         self.tool.moved.connect(self.hover)
         self.tool.clicked.connect(self.pin)
         self._reader.hovered.connect(self._show_hover)

@@ -13,6 +13,10 @@ from scdm_qgis.profile.curves import Role
 MOST_BANDS_OF_A_PICTURE = 4
 """A raster with no more bands is taken for a picture, not for a spectrum."""
 
+_PRODUCT = "SCDM_PRODUCT"
+_PRODUCTS = {"reconstruction": Role.PREDICTION, "coarse stage": Role.COARSE, "uncertainty": Role.UNCERTAINTY}
+"""What a reconstruction calls its rasters."""
+
 _NAMES = (
     (Role.UNCERTAINTY, re.compile(r"uncertain|sigma|std|deviation")),
     (Role.COARSE, re.compile(r"coarse|stage")),
@@ -42,15 +46,16 @@ class RasterFacts:
 
 def run_of(tags: Mapping[str, str]) -> Tuple[Tuple[str, str], ...]:
     """Return the tags that a reconstruction leaves in all its rasters; empty for other rasters."""
-    return tuple(sorted((key, tag) for key, tag in tags.items() if key.startswith("SCDM_")))
+    return tuple(sorted((key, tag) for key, tag in tags.items() if key.startswith("SCDM_") and key != _PRODUCT))
 
 
 def guess_roles(rasters: Mapping[str, RasterFacts]) -> Dict[str, Role]:
     """Return a role for each raster.
 
-    Among the rasters of one reconstruction, those with fewer bands are the coarse stage, and one of
-    floating-point numbers beside one of integers is the uncertainty. Names decide what these do not. A raster
-    of many bands that match a prediction's is the ground truth.
+    The rasters of a reconstruction say what they are. Among those of one that do not, written by earlier
+    versions, those with fewer bands are the coarse stage, and one of floating-point numbers beside one of
+    integers is the uncertainty. Names decide what these do not. A raster of many bands that match a
+    prediction's is the ground truth.
     """
     roles: Dict[str, Role] = {}
     runs: Dict[Tuple[Tuple[str, str], ...], List[str]] = {}
@@ -76,7 +81,10 @@ def _roles_in_run(rasters: Mapping[str, RasterFacts]) -> Dict[str, Role]:
     roles = {}
     for key, facts in rasters.items():
         named = _named(facts.name)
-        if named in (Role.UNCERTAINTY, Role.COARSE):
+        product = _PRODUCTS.get(facts.tags.get(_PRODUCT, ""))
+        if product is not None:
+            roles[key] = product
+        elif named in (Role.UNCERTAINTY, Role.COARSE):
             roles[key] = named
         elif facts.band_count < most:
             roles[key] = Role.COARSE

@@ -21,7 +21,10 @@ from scdm_qgis.engine.output_rasters import Product
 from scdm_qgis.engine.tiling import Tiling
 from scdm_qgis.raster.tiles import Lattice
 
-PRODUCTS = [Product("out.tif", 1, False, "uint16", 0.0), Product("sd.tif", 1, True, "float32", 0.0)]
+PRODUCTS = [
+    Product("out.tif", 1, False, "uint16", 0.0, "reconstruction"),
+    Product("sd.tif", 1, True, "float32", 0.0, "uncertainty"),
+]
 
 
 def tiling(height, width, overlap=8):

@@ -86,7 +86,7 @@ def test_georeference_wavelengths_type_and_tags(run, make_cube):
         assert dataset.tags(1)["wavelength"].startswith("430")
         assert float(dataset.tags(1, ns="IMAGERY")["CENTRAL_WAVELENGTH_UM"]) == pytest.approx(0.43)
         tags = dataset.tags()
-        assert len(tags["SCDM_MODEL"]) == 64
+        assert len(tags["SCDM_MODEL"]) == 64 and tags["SCDM_PRODUCT"] == "reconstruction"
         assert (tags["SCDM_SEED"], tags["SCDM_SAMPLER"], tags["SCDM_STEPS"]) == ("3", "ddim,ddim", "1,1")
 
 
@@ -162,6 +162,7 @@ def test_draws_and_their_deviation(run, make_cube, tmp_path):
     assert np.abs(np.abs(mean - first) * math.sqrt(2) - deviation).max() < 2
     assert deviation.mean() > 0
     with rasterio.open(uncertainty) as dataset:
+        assert dataset.tags()["SCDM_PRODUCT"] == "uncertainty"
         assert dataset.dtypes[0] == "float32"
         assert math.isnan(dataset.nodata)
 

@@ -22,11 +22,11 @@ from qgis.core import (
     QgsRectangle,
     QgsVectorLayer,
 )
-from qgis.gui import QgsVertexMarker
+from qgis.gui import QgsMapToolPan, QgsVertexMarker
 from qgis.PyQt.QtCore import QCoreApplication, QEvent, QPoint, QPointF, Qt
 from qgis.PyQt.QtGui import QMouseEvent
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QDialog, QDockWidget
+from qgis.PyQt.QtWidgets import QComboBox, QDialog, QDockWidget
 
 UTM = QgsCoordinateReferenceSystem("EPSG:32633")
 NO_CRS = QgsCoordinateReferenceSystem()
@@ -195,7 +195,7 @@ def test_the_table_is_sorted_by_numbers_and_a_click_on_a_row_goes_to_the_pin(doc
 
 def test_the_window_mean_and_its_spread(dock: OpenDock, pair: Any) -> None:
     truth, _, values = pair
-    dock.panel._controls._window.setCurrentIndex(2)
+    dock.panel._controls._window.choose(2)
     curve = dock.hover(X, Y)[truth.id()].curve
     window = values[:, 8:13, 8:13].reshape(16, -1).astype(float)
     np.testing.assert_allclose(curve.values, window.mean(axis=1), rtol=1e-12)
@@ -243,11 +243,11 @@ def test_the_axis_is_in_nm_where_all_curves_have_wavelengths(
     np.testing.assert_array_equal(x, 430 + 30 * np.arange(16))
     np.testing.assert_array_equal(y, values[:, 10, 10])
     assert [line.value() for line in dock.panel.plot._rgb_lines] == [640, 550, 460]
-    dock.panel._controls._axis.setCurrentIndex(1)
+    dock.panel._controls._axis.choose(1)
     x, _ = curves_in_plot(dock)[0, truth.id()]
     np.testing.assert_array_equal(x, np.arange(1, 17))
     assert [line.value() for line in dock.panel.plot._rgb_lines] == [8, 5, 2]
-    dock.panel._controls._axis.setCurrentIndex(0)
+    dock.panel._controls._axis.choose(0)
     unknown = dock.add(rasters.write(tmp_path / "unknown.tif", values[:6], None), "unknown")
     dock.settle()
     dock.hover(X, Y)
@@ -520,11 +520,11 @@ def test_a_layer_that_is_gone_is_not_opened_again_by_what_was_asked_before(
         reader.keep_only(["one"])
         with qtbot.waitSignal(reader.pinned) as kept:
             reader.pin(1, [place])
-        assert kept.args[1]["one"].curve is not None and len(open_rasters()) == 1
+        assert kept.args[1]["one"].curve is not None and place.path in open_rasters()
         reader.keep_only([])
         with qtbot.waitSignal(reader.pinned) as gone:
             reader.pin(2, [place])
-        assert gone.args[1]["one"].curve is None and open_rasters() == []
+        assert gone.args[1]["one"].curve is None and place.path not in open_rasters()
     finally:
         reader.stop()
     assert not reader.running
@@ -639,3 +639,67 @@ def test_nothing_of_the_dock_is_loaded_before_it_is_opened(checkout: Path) -> No
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=checkout)
     assert done.stdout.splitlines() == ["[]", "['scdm_qgis.profile.dock']"], done.stderr
+
+
+def test_the_button_gives_the_map_the_tool_it_had(dock: OpenDock) -> None:
+    pan = QgsMapToolPan(dock.canvas)
+    dock.dock.pick.trigger()
+    dock.canvas.setMapTool(pan)
+    dock.dock.pick.trigger()
+    assert dock.canvas.mapTool() is dock.panel.tool
+    assert dock.panel._status.text().startswith("Move the mouse over the map")
+    dock.dock.pick.trigger()
+    assert dock.canvas.mapTool() is pan
+    assert dock.panel._status.text().startswith("Press the first button")
+    dock.dock.pick.trigger()
+    other = QgsMapToolPan(dock.canvas)
+    dock.canvas.setMapTool(other)
+    dock.dock.hide()
+    assert dock.canvas.mapTool() is other  # not the one it had before: the user has chosen since
+
+
+def test_a_tool_that_is_gone_is_not_given_back(dock: OpenDock) -> None:
+    dock.dock.pick.trigger()
+    pan = QgsMapToolPan(dock.canvas)
+    dock.canvas.setMapTool(pan)
+    dock.dock.pick.trigger()
+    pan.deleteLater()
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    dock.dock.pick.trigger()
+    assert dock.canvas.mapTool() is None
+
+
+def test_a_dock_too_narrow_for_its_buttons_has_them_in_a_menu(dock: OpenDock) -> None:
+    controls = dock.panel._controls
+    assert not list(controls.findChildren(QComboBox)), "a box is lost where the row is too narrow"
+    texts = [action.text() for action in controls.actions()]
+    assert {"Window: 1 × 1", "Axis: wavelength", "Export"} <= set(texts)
+    for action in controls.actions():
+        if action.text() in ("Window: 1 × 1", "Axis: wavelength", "Export"):
+            assert action.menu().actions() and action.menu().parent() is controls
+    controls._window.actions()[2].trigger()
+    assert controls.side == 5 and "Window: 5 × 5" in [action.text() for action in controls.actions()]
+    assert [action.isChecked() for action in controls._window.actions()] == [False, False, True, False]
+
+
+def test_roles_are_readable_whenever_layers_come(dock: OpenDock, rasters: Any, tmp_path: Path) -> None:
+    table = dock.panel._layer_table
+    dock.add(rasters.write(tmp_path / "one.tif", rasters.smooth()), "one")
+    dock.settle()
+    assert table.columnWidth(1) >= table.cellWidget(0, 1).sizeHint().width() > 0
+
+
+def test_the_dock_opens_without_scipy(checkout: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; sys.path.insert(0, '/usr/share/qgis/python/plugins'); sys.modules['scipy'] = None\n"
+        "import numpy as np\n"
+        "import scdm_qgis.profile.panel\n"
+        "from scdm_qgis.core.metrics import mean_square_error, spectral_angle\n"
+        "one = np.ones((3, 1, 1))\n"
+        "print(mean_square_error(one, 3 * one), spectral_angle(one, one)[0, 0] < 1e-6)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=checkout)
+    assert done.stdout.splitlines() == ["4.0 True"], done.stderr

@@ -7,7 +7,7 @@ from typing import Any, Dict
 import pytest
 
 from scdm_qgis.profile.curves import Role
-from scdm_qgis.profile.roles import RasterFacts, guess_roles
+from scdm_qgis.profile.roles import RasterFacts, guess_roles, run_of
 
 RUN = {"SCDM_MODEL": "abc", "SCDM_SEED": "0", "SCDM_SAMPLES": "4"}
 BANDS = tuple(400.0 + 10 * band for band in range(20))
@@ -81,3 +81,12 @@ def test_a_scene_of_other_wavelengths_is_no_truth() -> None:
     far = tuple(wavelength + 1000 for wavelength in BANDS)
     roles = guess_roles({"a": facts(tags=RUN), "b": facts(wavelengths=far)})
     assert roles["b"] is Role.OTHER
+
+
+def test_rasters_that_say_what_they_are_need_no_guess() -> None:
+    products = ("reconstruction", "coarse stage", "uncertainty")
+    rasters = {
+        product: facts("sigma of stage 1", floating=True, tags={**RUN, "SCDM_PRODUCT": product}) for product in products
+    }
+    assert list(guess_roles(rasters).values()) == [Role.PREDICTION, Role.COARSE, Role.UNCERTAINTY]
+    assert len({run_of(one.tags) for one in rasters.values()}) == 1
