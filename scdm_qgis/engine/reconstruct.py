@@ -170,7 +170,8 @@ def _write_all(
     with WriteBehind() as write:
         for tiles, made in spectra:
             write(take, tiles, made)
-    journal.save(checkpoint)
+    if journal.exists:  # it must not call for rows of rasters that have their final names
+        journal.save(checkpoint)
 
 
 def _tags(job: RgbToHyperspectral, settings: List[SamplingSettings]) -> Dict[str, str]:

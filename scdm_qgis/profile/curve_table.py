@@ -9,7 +9,7 @@ from typing import Sequence
 from scdm_qgis.core.whole_file import written_whole
 from scdm_qgis.profile.curves import PinnedCurve
 
-COLUMNS = ("pin", "x", "y", "crs", "layer", "band", "wavelength", "value")
+COLUMNS = ("pin", "x", "y", "crs", "layer", "band", "wavelength", "value", "role", "window")
 
 
 def write_csv(path: str, curves: Sequence[PinnedCurve]) -> None:
@@ -28,5 +28,6 @@ def write_csv(path: str, curves: Sequence[PinnedCurve]) -> None:
             wavelengths = curve.spectrum.wavelengths_nm or (None,) * len(curve.values)
             for band, (wavelength, value) in enumerate(zip(wavelengths, curve.values.tolist()), start=1):
                 place = (pinned.pin, repr(pinned.x), repr(pinned.y), pinned.crs)
+                known = "" if wavelength is None else repr(wavelength)
                 number = "" if math.isnan(value) else repr(value)
-                table.writerow((*place, pinned.layer, band, "" if wavelength is None else repr(wavelength), number))
+                table.writerow((*place, pinned.layer, band, known, number, pinned.role.value, pinned.window))

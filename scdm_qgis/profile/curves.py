@@ -12,6 +12,9 @@ import numpy as np
 
 from scdm_qgis.raster.spectral import Spectrum
 
+HOVER = 0
+"""What the curves under the mouse have for a pin's number; pins count from 1."""
+
 
 class Role(Enum):
     """What a raster is in a comparison."""
@@ -62,13 +65,15 @@ class PinnedCurve:
     Args:
         pin: the pin's number.
         x, y: the place, in the coordinate system `crs` ("" where there is none).
-        layer: the raster's name.
+        window: what it is the mean of: "3 x 3" pixels, or a "polygon".
+        layer, role: the raster's name, and what it is.
     """
 
     pin: int
     x: float
     y: float
     crs: str
+    window: str
     layer: str
     role: Role
     curve: Curve

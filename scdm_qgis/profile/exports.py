@@ -6,8 +6,8 @@ import os
 from dataclasses import replace
 from typing import Any, List, Optional, Sequence
 
-from qgis.core import QgsCoordinateReferenceSystem, QgsPointXY, QgsProject
-from qgis.PyQt.QtWidgets import QFileDialog, QWidget
+from qgis.core import QgsCoordinateReferenceSystem, QgsPointXY, QgsProject, QgsSettings
+from qgis.PyQt.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.profile.curve_table import write_csv
@@ -15,8 +15,10 @@ from scdm_qgis.profile.curves import PinnedCurve
 from scdm_qgis.profile.missing_package import missing_package
 from scdm_qgis.profile.places import transform_between
 from scdm_qgis.profile.point_layer import point_layer
-from scdm_qgis.profile.spectral_library import write_spectral_libraries
+from scdm_qgis.profile.spectral_library import library_files, write_spectral_libraries
 
+_FOLDER = "scdm/profile_folder"
+"""QGIS's setting that remembers where the last file was written."""
 _FILTERS = {
     "png": "PNG pictures (*.png)",
     "svg": "SVG drawings (*.svg)",
@@ -25,12 +27,37 @@ _FILTERS = {
 }
 
 
-def ask_path(parent: QWidget, kind: str) -> Optional[str]:
-    """Ask for a file's name and return it with its ending; None where the user changes their mind."""
-    path, _ = QFileDialog.getSaveFileName(parent, "Export", "", _FILTERS[kind])
+def ask_path(parent: QWidget, kind: str, curves: Sequence[PinnedCurve]) -> Optional[str]:
+    """Ask for a file's name and return it with its ending; None where the user changes their mind.
+
+    Args:
+        parent: the widget that asks.
+        kind: png, svg, csv or sli.
+        curves: what will be written; spectral libraries may take several files.
+    """
+    settings = QgsSettings()
+    # The dialog would ask about the name as it was typed, without the ending, and about one file only.
+    path, _ = QFileDialog.getSaveFileName(
+        parent,
+        "Export",
+        settings.value(_FOLDER, ""),
+        _FILTERS[kind],
+        options=QFileDialog.Option.DontConfirmOverwrite,
+    )
     if not path:
         return None
-    return path if path.lower().endswith(f".{kind}") else f"{path}.{kind}"
+    settings.setValue(_FOLDER, os.path.dirname(path))
+    if not path.lower().endswith(f".{kind}"):
+        path = f"{path}.{kind}"
+    files = library_files(path, curves) if kind == "sli" else [path]
+    replaced = [os.path.normpath(file) for file in files if os.path.exists(file)]
+    return path if not replaced or _may_be_replaced(parent, replaced) else None
+
+
+def _may_be_replaced(parent: QWidget, files: Sequence[str]) -> bool:
+    button = QMessageBox.StandardButton
+    text = "Replace what is there already?\n\n" + "\n".join(files)
+    return bool(QMessageBox.question(parent, "Export", text, button.Yes | button.No, button.No) == button.Yes)
 
 
 def export(kind: str, path: str, plot: Any, curves: Sequence[PinnedCurve], project: QgsProject) -> str:

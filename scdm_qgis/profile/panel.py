@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Hashable, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Hashable, List, Mapping, Optional
 
 from qgis.core import QgsCsException, QgsGeometry, QgsPointXY, QgsProject, QgsVectorLayer, QgsWkbTypes
 from qgis.PyQt.QtCore import Qt, QTimer
@@ -13,13 +13,13 @@ from scdm_qgis.core.bands import choose_rgb_bands
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.profile.comparison import RoledCurve, compare, standard_deviations, uncertainty_of
 from scdm_qgis.profile.controls import Controls
-from scdm_qgis.profile.curves import PinnedCurve, Role, all_have_wavelengths
+from scdm_qgis.profile.curves import HOVER, PinnedCurve, Role, all_have_wavelengths
 from scdm_qgis.profile.exports import ask_path, export
 from scdm_qgis.profile.layer_table import LayerTable
 from scdm_qgis.profile.layers import ProfileLayer, ProfileLayers
 from scdm_qgis.profile.map_tool import ProfileMapTool
 from scdm_qgis.profile.missing_package import missing_package
-from scdm_qgis.profile.number_table import NumberTable
+from scdm_qgis.profile.number_table import NumberRow, NumberTable
 from scdm_qgis.profile.pins import Pin, Pins
 from scdm_qgis.profile.places import MapPlace, extent_around, places_in_layers, transform_between
 from scdm_qgis.profile.reader import GONE, WAITING, ProfileReader, Reading
@@ -29,8 +29,6 @@ try:
 except (ImportError, AttributeError):  # absent, or made for another numpy or Qt
     SpectralPlot = None  # type: ignore[assignment,misc]
 
-HOVER = 0
-"""The key of the curves under the mouse, where pins have their numbers."""
 _PIXELS_AROUND_A_PIN = 20
 _HOW_TO_BEGIN = "Press the first button to read spectra under the mouse."
 _HOW_TO_GO_ON = "Move the mouse over the map; click to pin a place."
@@ -98,7 +96,8 @@ class ProfilePanel(QWidget):
         if polygon.isEmpty():
             self._say(f"No polygon of the layer '{layer.name()}' is selected.")
             return
-        self._set_pin(MapPlace(polygon.pointOnSurface().asPoint(), layer.crs(), polygon=polygon))
+        pin = self._set_pin(MapPlace(polygon.pointOnSurface().asPoint(), layer.crs(), polygon=polygon))
+        self._say(f"Pin {pin.number} is the mean of what is selected in '{layer.name()}'.")
 
     def pinned_curves(self) -> List[PinnedCurve]:
         """Return all curves of all pins."""
@@ -108,6 +107,7 @@ class ProfilePanel(QWidget):
                 pin.place.point.x(),
                 pin.place.point.y(),
                 pin.place.crs.authid() or pin.place.crs.toWkt(),
+                pin.place.window,
                 roled.name,
                 roled.role,
                 roled.curve,
@@ -123,7 +123,7 @@ class ProfilePanel(QWidget):
             kind: png, svg, csv, sli, or points for a layer.
         """
         if kind != "points" and path is None:
-            path = ask_path(self, kind)
+            path = ask_path(self, kind, self.pinned_curves())
             if path is None:
                 return
         try:
@@ -183,6 +183,7 @@ class ProfilePanel(QWidget):
         self._layer_table.chosen.connect(self._layers.choose)
         self._layer_table.role_given.connect(self._layers.set_role)
         self._number_table.pin_clicked.connect(self._zoom_to)
+        self._number_table.removal_asked.connect(self._remove_selected)
         self._controls.polygon_asked.connect(self.pin_selected_polygon)
         self._controls.axis_changed.connect(self._show_all)
         self._controls.removal_asked.connect(self._remove_selected)
@@ -196,31 +197,42 @@ class ProfilePanel(QWidget):
         self._status.setText(text)
         self._status.setToolTip(text)
 
-    def _set_pin(self, place: MapPlace) -> None:
-        self._read_pin(self._pins.add(place), self._layers.chosen())
-        self._show_numbers()
+    def _set_pin(self, place: MapPlace) -> Pin:
+        pin = self._pins.add(place)
+        self._read_pin(pin, self._layers.chosen())
+        self._show_all()
+        return pin
 
     def _read_pin(self, pin: Pin, layers: List[ProfileLayer]) -> None:
         places, without = places_in_layers(pin.place, layers, self._project)
         pin.readings.update(without)
         pin.readings.update({place.layer_id: Reading(None, WAITING) for place in places})
         if places:
-            self._reader.pin(pin.number, places)
+            self._reader.pin(pin, places)
 
-    def _take_pinned(self, number: int, readings: Mapping[str, Reading]) -> None:
-        pin = self._pins.find(number)
-        if pin is not None:
+    def _take_pinned(self, pin: Pin, readings: Mapping[str, Reading]) -> None:
+        if pin in self._pins.all():
             pin.readings.update(readings)
             self._show_all()
 
     def _show_hover(self, without: Mapping[str, Reading], readings: Mapping[str, Reading]) -> None:
-        self._hovered = {**without, **readings}
+        chosen = {layer.id for layer in self._layers.chosen()}  # layers may have gone since the mouse was there
+        self._hovered = {key: reading for key, reading in {**without, **readings}.items() if key in chosen}
         self._layer_table.show_readings(self._hovered)
+        self._read_what_is_back()
         if self._by_wavelength() != self._axis_in_nm:
             self._show_all()
         elif self.plot is not None:
             self.plot.show_drawings(self._drawings(HOVER, self._hovered, self._ink()), only=HOVER)
         self._numbers_soon.start()
+
+    def _read_what_is_back(self) -> None:
+        """Read again at the pins what could not be read there and can be under the mouse."""
+        readable = [layer for layer in self._layers.chosen() if _has_curve(self._hovered, layer)]
+        for pin in self._pins.all():
+            back = [layer for layer in readable if layer.id in pin.readings and pin.readings[layer.id].unreadable]
+            if back:
+                self._read_pin(pin, back)
 
     def _say_numbers(self) -> None:
         pairs = compare(self._roled(self._hovered))
@@ -241,7 +253,9 @@ class ProfilePanel(QWidget):
             new = [
                 layer
                 for layer in chosen.values()
-                if layer.id not in pin.readings or pin.readings[layer.id].problem == GONE
+                if layer.id not in pin.readings
+                or pin.readings[layer.id].unreadable
+                or pin.readings[layer.id].problem == GONE
             ]
             self._read_pin(pin, new)
         self._layer_table.show_layers(self._layers.all())
@@ -254,29 +268,41 @@ class ProfilePanel(QWidget):
         self._axis_in_nm = self._by_wavelength()
         if self.plot is None:
             return
-        self.plot.set_axis(self._axis_in_nm)
+        self.plot.set_axis(self._axis_in_nm, self._without_wavelengths())
         drawings: Dict[Hashable, Drawing] = {}
         for pin in self._pins.all():
             drawings.update(self._drawings(pin.number, pin.readings, pin.colour))
         drawings.update(self._drawings(HOVER, self._hovered, self._ink()))
         self.plot.show_drawings(drawings)
-        self.plot.show_legend([(layer.name, layer.role) for layer in self._layers.chosen() if not layer.problem])
+        self.plot.show_legend(
+            [(layer.name, layer.role) for layer in self._layers.chosen() if not layer.problem],
+            [(f"Pin {pin.number}", pin.colour) for pin in self._pins.all()],
+        )
         self.plot.mark_rgb(self._rgb_positions())
 
     def _show_numbers(self) -> None:
-        rows: List[Tuple[Pin, Any]] = []
+        rows: List[NumberRow] = []
         for pin in self._pins.all():
             pairs = compare(self._roled(pin.readings))
-            rows += [(pin, (prediction.name, truth.name, numbers)) for prediction, truth, numbers in pairs]
+            rows += [NumberRow(pin, prediction.name, truth.name, numbers) for prediction, truth, numbers in pairs]
             if not pairs:
-                rows.append((pin, None))
+                rows.append(NumberRow(pin, *(self._at(pin, role) for role in (Role.PREDICTION, Role.TRUTH))))
         self._number_table.show_rows(rows)
+
+    def _at(self, pin: Pin, role: Role) -> str:
+        """Return the names of the rasters of a role, each with what is wrong with it at a pin."""
+        named = []
+        for layer in self._layers.chosen():
+            if layer.role is role:
+                problem = pin.readings[layer.id].problem if layer.id in pin.readings else WAITING
+                named.append(f"{layer.name}: {problem}" if problem else layer.name)
+        return ", ".join(named) or "none chosen"
 
     def _roled(self, readings: Mapping[str, Reading]) -> List[RoledCurve]:
         return [
             RoledCurve(layer.id, layer.name, layer.role, layer.run, readings[layer.id].curve)
             for layer in self._layers.chosen()
-            if layer.id in readings and readings[layer.id].curve is not None
+            if _has_curve(readings, layer)
         ]
 
     def _drawings(self, key: int, readings: Mapping[str, Reading], colour: QColor) -> Dict[Hashable, Drawing]:
@@ -295,6 +321,13 @@ class ProfilePanel(QWidget):
         hovered = [roled.curve for roled in self._roled(self._hovered)]
         allowed = self._pins_allow_nm and (all_have_wavelengths(hovered) or not hovered)
         return self._controls.wants_wavelengths and allowed
+
+    def _without_wavelengths(self) -> str:
+        """Return the first raster that keeps the axis from the nm asked for; "" where none does."""
+        if not self._controls.wants_wavelengths:
+            return ""
+        shown = [roled for pin in self._pins.all() for roled in self._roled(pin.readings)] + self._roled(self._hovered)
+        return next((roled.name for roled in shown if roled.curve.wavelengths_nm is None), "")
 
     def _rgb_positions(self) -> List[float]:
         """Return where red, green and blue lie: in the prediction, else the first layer that knows."""
@@ -340,3 +373,7 @@ class ProfilePanel(QWidget):
         self._pins.clear()
         self._say("")
         self._show_all()
+
+
+def _has_curve(readings: Mapping[str, Reading], layer: ProfileLayer) -> bool:
+    return layer.id in readings and readings[layer.id].curve is not None

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Dict, List, Optional
 
 from qgis.core import QgsCsException, QgsProject
-from qgis.gui import QgsMapCanvas, QgsVertexMarker
+from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtGui import QColor
 
+from scdm_qgis.profile.pin_marker import PinMarker
 from scdm_qgis.profile.places import MapPlace, transform_between
 from scdm_qgis.profile.reader import Reading
 
 _GOLDEN_RATIO = 0.618034
 _FIRST_HUE = 0.58
-_MARKER_SIZE = 13
 
 
 class Pin:
     """A place and what the layers have there.
 
     Args:
-        number: from 1, never given again.
+        number: from 1; counted anew when all pins have been taken out.
         place: where.
     """
 
@@ -47,7 +47,7 @@ class Pins:
     def __init__(self, canvas: QgsMapCanvas) -> None:
         self._canvas = canvas
         self._pins: Dict[int, Pin] = {}
-        self._markers: Dict[int, QgsVertexMarker] = {}
+        self._markers: Dict[int, PinMarker] = {}
         self._last = 0
         canvas.destinationCrsChanged.connect(self._place_markers)
 
@@ -69,12 +69,7 @@ class Pins:
         self._last += 1
         pin = Pin(self._last, place)
         self._pins[pin.number] = pin
-        marker = QgsVertexMarker(self._canvas)
-        marker.setIconType(QgsVertexMarker.IconType.ICON_BOX if place.polygon else QgsVertexMarker.IconType.ICON_CROSS)
-        marker.setIconSize(_MARKER_SIZE)
-        marker.setPenWidth(3)
-        marker.setColor(pin.colour)
-        self._markers[pin.number] = marker
+        self._markers[pin.number] = PinMarker(self._canvas, pin.number, pin.colour, place.polygon is not None)
         self._place_markers()
         return pin
 
@@ -82,6 +77,8 @@ class Pins:
         """Take out one pin."""
         del self._pins[number]
         self._canvas.scene().removeItem(self._markers.pop(number))
+        if not self._pins:
+            self._last = 0
 
     def clear(self) -> None:
         """Take out all pins."""
@@ -93,7 +90,7 @@ class Pins:
         for number, marker in self._markers.items():
             place = self._pins[number].place
             try:
-                marker.setCenter(transform_between(place.crs, to, QgsProject.instance()).transform(place.point))
+                marker.set_center(transform_between(place.crs, to, QgsProject.instance()).transform(place.point))
                 marker.show()
             except QgsCsException:
                 marker.hide()

@@ -35,6 +35,11 @@ class MapPlace:
     side: int = 1
     polygon: Optional[QgsGeometry] = None
 
+    @property
+    def window(self) -> str:
+        """Return what is read there: "3 x 3" for a window of 3 pixels a side, or "polygon"."""
+        return "polygon" if self.polygon is not None else f"{self.side} x {self.side}"
+
 
 def places_in_layers(
     place: MapPlace, layers: Sequence[ProfileLayer], project: QgsProject

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Dict, Hashable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Hashable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pyqtgraph
 import pyqtgraph.exporters
-from qgis.PyQt.QtCore import QBuffer, Qt, QVariant
-from qgis.PyQt.QtGui import QBrush, QColor, QPainterPath, QPalette, QPen
+from qgis.PyQt.QtCore import QBuffer, QRectF, Qt, QVariant
+from qgis.PyQt.QtGui import QBrush, QColor, QImage, QPainterPath, QPalette, QPen
 from qgis.PyQt.QtWidgets import QGraphicsPathItem
 
 from scdm_qgis.core.whole_file import written_whole
-from scdm_qgis.profile.curves import Curve, Role, axis_positions, drawing_order, lone_points, unbroken_runs
+from scdm_qgis.profile.curves import HOVER, Curve, Role, axis_positions, drawing_order, lone_points, unbroken_runs
+from scdm_qgis.profile.legend import SAMPLE, Entry, Legend, shortened
 
 FEW_BANDS = 30
 """Curves of no more bands are drawn with a dot a band."""
@@ -24,14 +27,23 @@ _LINES: Dict[Role, Tuple[Qt.PenStyle, float]] = {
     Role.TRUTH: (Qt.PenStyle.DashLine, 1.5),
     Role.COARSE: (Qt.PenStyle.DotLine, 1.5),
     Role.UNCERTAINTY: (Qt.PenStyle.DashDotDotLine, 1.0),
-    Role.OTHER: (Qt.PenStyle.DashDotLine, 1.0),
+    Role.OTHER: (Qt.PenStyle.SolidLine, 1.2),
 }
+_SPREAD_OPACITY = 110
+"""Of the lines around a window's mean, of 255; ribbons likewise."""
 _RIBBONS = ((1.0, 70), (2.0, 35))
 """How many standard deviations on each side, and how opaque, of 255."""
 _BEHIND = -1
 """Where ribbons lie, so that they veil no line of another pin."""
+_PATCH = SAMPLE.adjusted(SAMPLE.width() - SAMPLE.height(), 0, 0, 0)
+"""The square of a pin's colour in the legend."""
 _RGB_COLOURS = ("#d93a2b", "#2fa84f", "#1f7fd6")
-_PICTURE_WIDTH = 1600
+_LOWEST_WITH_LEGEND = 150
+_LEGENDS_SHARE = 0.35
+"""How much of the plot's height the legend may take."""
+_PICTURE = QRectF(0, 0, 800, 500)
+"""How large the plot is in drawings, in pixels of the screen, whatever the dock's shape."""
+_PNG_SCALE = 2
 
 
 @dataclass(frozen=True)
@@ -51,36 +63,54 @@ class Drawing:
     sigma: Optional[np.ndarray] = None
 
 
+class _Axis(pyqtgraph.AxisItem):
+    """An axis that lies in an export where it lies on the screen.
+
+    pyqtgraph records what it draws and plays it again; where the resolution of an export's device is not exactly
+    the screen's, Qt scales what is played, and ticks and curves no longer fit.
+    """
+
+    def paint(self, painter: Any, option: Any, widget: Any) -> None:
+        specs = self.generateDrawSpecs(painter) if self._exportOpts else None
+        if specs is None:
+            super().paint(painter, option, widget)
+        else:
+            self.drawPicture(painter, *specs)
+
+
 class SpectralPlot(pyqtgraph.PlotWidget):
     """Curves over wavelength or band number."""
 
     def __init__(self) -> None:
-        super().__init__(background=None)
+        axes = {side: _in_qgis(_Axis(side)) for side in ("left", "bottom")}
+        super().__init__(background=None, axisItems=axes)
         for item in (self.getViewBox(), self.getViewBox().childGroup):
             _in_qgis(item)
+        self.getPlotItem().setMenuEnabled(False)  # it offers another export, and much that is undone with the next move
         self._by_wavelength = True
         self._drawn: Dict[Hashable, _CurveItems] = {}
         self._rgb_lines: List[pyqtgraph.InfiniteLine] = []
-        paper = self.palette().color(QPalette.ColorRole.Window)
-        paper.setAlpha(200)
-        self._legend = self.addLegend(offset=(8, 8), labelTextSize="8pt", brush=paper, verSpacing=-4)
-        # Nothing above it is scaled but by an export, which must scale it too.
-        self._legend.setFlag(self._legend.GraphicsItemFlag.ItemIgnoresTransformations, False)
-        ink = self.palette().color(QPalette.ColorRole.WindowText)
-        for side in ("left", "bottom"):
-            axis = self.getAxis(side)
-            axis.setPen(ink)
-            axis.setTextPen(ink)
+        self._ink = self.palette().color(QPalette.ColorRole.WindowText)
+        for axis in axes.values():
+            axis.setPen(QPen(self._ink, 1))
+            axis.setTextPen(self._ink)
             axis.enableAutoSIPrefix(False)
-        self._legend.setLabelTextColor(ink)
+        self._legend = Legend(self._ink)
+        self.getPlotItem().layout.addItem(self._legend, 4, 0, 1, 3)  # under the bottom axis
+        self.getPlotItem().geometryChanged.connect(self._fit_legend)
         self.showGrid(x=True, y=True, alpha=0.15)
         self.setLabel("left", "Value (data units)")
         self.set_axis(True)
 
-    def set_axis(self, by_wavelength: bool) -> None:
-        """Take wavelengths in nm or band numbers for the axis; the curves are to be shown again afterwards."""
+    def set_axis(self, by_wavelength: bool, without: str = "") -> None:
+        """Take wavelengths in nm or band numbers for the axis; the curves are to be shown again afterwards.
+
+        Args:
+            without: the raster without wavelengths that is the reason for band numbers, if any.
+        """
         self._by_wavelength = by_wavelength
-        self.setLabel("bottom", "Wavelength (nm)" if by_wavelength else "Band")
+        why = f" ({html.escape(shortened(without))} has no wavelengths)" if without else ""
+        self.setLabel("bottom", "Wavelength (nm)" if by_wavelength else f"Band{why}")
 
     def show_drawings(self, drawings: Dict[Hashable, Drawing], only: Optional[Hashable] = None) -> None:
         """Draw these curves and no others.
@@ -96,22 +126,19 @@ class SpectralPlot(pyqtgraph.PlotWidget):
                 self._drawn[key] = _CurveItems(self)
             self._drawn[key].show(drawing, self._by_wavelength)
 
-    def show_legend(self, entries: Sequence[Tuple[str, Role]]) -> None:
-        """Say what lines and ribbons mean: the names of the layers that are shown, with their roles."""
-        ink = self.palette().color(QPalette.ColorRole.WindowText)
-        self._legend.clear()
-        for name, role in entries:
-            look = {"pen": _pen(role, ink)}
-            if role is Role.UNCERTAINTY:
-                look = {"pen": None, "fillLevel": 0, "fillBrush": QColor(ink.red(), ink.green(), ink.blue(), 70)}
-            self._legend.addItem(_in_qgis(pyqtgraph.PlotDataItem(**look)), name)
+    def show_legend(self, layers: Sequence[Tuple[str, Role]], pins: Sequence[Tuple[str, QColor]]) -> None:
+        """Say what lines, ribbons and colours mean: the layers that are shown, with their roles, and the pins."""
+        self._legend.show_entries(
+            [_entry_of_layer(name, role, self._ink) for name, role in layers]
+            + [Entry(name, areas=[(_PATCH, colour)]) for name, colour in pins]
+        )
 
     def mark_rgb(self, positions: Sequence[float]) -> None:
         """Mark where red, green and blue lie on the axis; nothing for no positions."""
         for line in self._rgb_lines:
             self.removeItem(line)
         self._rgb_lines = [
-            _in_qgis(pyqtgraph.InfiniteLine(position, pen=QPen(QColor(colour), 0, Qt.PenStyle.DotLine)))
+            _in_qgis(pyqtgraph.InfiniteLine(position, pen=_pen(QColor(colour), Qt.PenStyle.DotLine, 1.0)))
             for position, colour in zip(positions, _RGB_COLOURS)
         ]
         for line in self._rgb_lines:
@@ -123,24 +150,66 @@ class SpectralPlot(pyqtgraph.PlotWidget):
         Raises:
             OSError: the file cannot be written.
         """
-        svg = path.lower().endswith(".svg")
+        with self._laid_out_for_a_picture():
+            content = self._as_svg() if path.lower().endswith(".svg") else self._as_png()
         with written_whole(path) as partial, open(partial, "wb") as file:
-            file.write(self._as_svg() if svg else self._as_png())
+            file.write(content)
+
+    def _fit_legend(self) -> None:
+        size = self.getPlotItem().size()
+        self._legend.fit(size.width(), _LEGENDS_SHARE * size.height() if size.height() >= _LOWEST_WITH_LEGEND else 0.0)
+
+    @contextmanager
+    def _laid_out_for_a_picture(self) -> Iterator[None]:
+        """Give the plot a picture's size, without the curves under the mouse where there are pins."""
+        item = self.getPlotItem()
+        on_screen = item.geometry()
+        pinned = any(key[0] != HOVER for key in self._drawn)
+        hovered = [items for key, items in self._drawn.items() if pinned and key[0] == HOVER]
+        for items in hovered:
+            items.set_visible(False)
+        try:
+            item.setGeometry(_PICTURE)
+            item.layout.activate()
+            self._image(1)  # axes take the room for their numbers when they are painted
+            item.layout.activate()
+            self.scene().prepareForPaint()
+            yield
+        finally:
+            for items in hovered:
+                items.set_visible(True)
+            item.setGeometry(on_screen)
 
     def _as_svg(self) -> bytes:
         exporter = pyqtgraph.exporters.SVGExporter(self.getPlotItem())
-        size = (exporter.parameters()["width"], exporter.parameters()["height"])
-        paper = '<rect width="{:.0f}" height="{:.0f}" fill="{}"/>'.format(*size, self._paper().name())
+        exporter.parameters()["scaling stroke"] = True
+        paper = f'<rect width="{_PICTURE.width():.0f}" height="{_PICTURE.height():.0f}" fill="{self._paper().name()}"/>'
         # Of its own background, with sizes in per cent and a colour as rgba(), QGIS's layouts make a black square.
         return re.sub(rb'<rect width="100%"[^>]*/>', paper.encode(), exporter.export(toBytes=True), count=1)
 
     def _as_png(self) -> bytes:
-        exporter = pyqtgraph.exporters.ImageExporter(self.getPlotItem())
-        exporter.parameters()["width"] = _PICTURE_WIDTH
-        exporter.parameters()["background"] = self._paper()
+        self._widen_lines(_PNG_SCALE)
+        try:
+            image = self._image(_PNG_SCALE)
+        finally:
+            self._widen_lines(1 / _PNG_SCALE)
         buffer = QBuffer()
-        exporter.export(toBytes=True).save(buffer, "PNG")
+        image.save(buffer, "PNG")
         return bytes(buffer.data())
+
+    def _image(self, scale: int) -> QImage:
+        exporter = pyqtgraph.exporters.ImageExporter(self.getPlotItem())
+        exporter.parameters()["width"] = scale * int(_PICTURE.width())
+        exporter.parameters()["background"] = self._paper()
+        return exporter.export(toBytes=True)
+
+    def _widen_lines(self, factor: float) -> None:
+        """Widen what has its width in pixels: an export scales all else."""
+        lines = [line for items in self._drawn.values() for line in items.lines] + self._rgb_lines
+        for line in lines:
+            pen = QPen(line.pen if isinstance(line, pyqtgraph.InfiniteLine) else line.opts["pen"])
+            pen.setWidthF(factor * pen.widthF())
+            line.setPen(pen)
 
     def _paper(self) -> QColor:
         return self.palette().color(QPalette.ColorRole.Base)
@@ -152,13 +221,13 @@ class _CurveItems:
     def __init__(self, plot: SpectralPlot) -> None:
         self._line = _in_qgis(pyqtgraph.PlotCurveItem(antialias=True))
         self._spread = _in_qgis(pyqtgraph.PlotCurveItem(antialias=True))
+        self.lines = (self._spread, self._line)
         self._dots = _in_qgis(pyqtgraph.ScatterPlotItem(size=5, pen=None))
         self._ribbons = [QGraphicsPathItem() for _ in _RIBBONS]
         for ribbon in self._ribbons:
             ribbon.setPen(QPen(Qt.PenStyle.NoPen))
             ribbon.setZValue(_BEHIND)
-            ribbon.hide()
-            plot.addItem(ribbon)
+            plot.addItem(ribbon, ignoreBounds=True)  # or one bad band would squeeze all curves
         for item in (self._spread, self._line, self._dots):
             plot.addItem(item)
 
@@ -166,22 +235,22 @@ class _CurveItems:
         for item in (*self._ribbons, self._spread, self._line, self._dots):
             plot.removeItem(item)
 
+    def set_visible(self, visible: bool) -> None:
+        for item in (*self._ribbons, self._spread, self._line, self._dots):
+            item.setVisible(visible)
+
     def show(self, drawing: Drawing, by_wavelength: bool) -> None:
         positions = axis_positions(drawing.curve, by_wavelength)
         order = drawing_order(positions)
         x, y = positions[order], drawing.curve.without_bad_bands()[order]
-        self._line.setData(x, y, connect="finite", pen=_pen(drawing.role, drawing.colour))
+        self._line.setData(x, y, connect="finite", pen=_pen(drawing.colour, *_LINES[drawing.role]))
         dotted = np.isfinite(y) if len(y) <= FEW_BANDS else lone_points(y)
         self._dots.setData(x[dotted], y[dotted], brush=QBrush(drawing.colour))
         self._show_spread(drawing, x, y, order)
         sigma = None if drawing.sigma is None else drawing.sigma[order]
         for ribbon, (factor, opacity) in zip(self._ribbons, _RIBBONS):
-            colour = QColor(drawing.colour)
-            colour.setAlpha(opacity)
-            ribbon.setBrush(colour)
-            ribbon.setVisible(sigma is not None)  # an empty one would draw the axes to zero
-            if sigma is not None:
-                ribbon.setPath(_ribbon(x, y, factor * sigma))
+            ribbon.setBrush(_with_opacity(drawing.colour, opacity))
+            ribbon.setPath(QPainterPath() if sigma is None else _ribbon(x, y, factor * sigma))
 
     def _show_spread(self, drawing: Drawing, x: np.ndarray, y: np.ndarray, order: np.ndarray) -> None:
         if drawing.curve.pixels == 1:
@@ -190,7 +259,8 @@ class _CurveItems:
         spread = drawing.curve.spread[order]
         both_x = np.concatenate([x, [np.nan], x])
         both_y = np.concatenate([y - spread, [np.nan], y + spread])
-        self._spread.setData(both_x, both_y, connect="finite", pen=QPen(drawing.colour, 0, Qt.PenStyle.DotLine))
+        pale = _with_opacity(drawing.colour, _SPREAD_OPACITY)
+        self._spread.setData(both_x, both_y, connect="finite", pen=_pen(pale, Qt.PenStyle.SolidLine, 1.0))
 
 
 def _in_qgis(item: Any) -> Any:
@@ -204,11 +274,27 @@ def _in_qgis(item: Any) -> Any:
     return item
 
 
-def _pen(role: Role, colour: QColor) -> QPen:
-    style, width = _LINES[role]
+def _pen(colour: QColor, style: Qt.PenStyle, width: float) -> QPen:
     pen = QPen(colour, width, style)
     pen.setCosmetic(True)  # a width in pixels, whatever the scale of the axes
     return pen
+
+
+def _with_opacity(colour: QColor, opacity: int) -> QColor:
+    paler = QColor(colour)
+    paler.setAlpha(opacity)
+    return paler
+
+
+def _entry_of_layer(name: str, role: Role, ink: QColor) -> Entry:
+    """Return a legend's entry; it names the role where the name does not."""
+    said = role is Role.OTHER or role.title.lower() in name.lower().replace("_", " ")
+    text = shortened(name) if said else f"{shortened(name)} ({role.title.lower()})"
+    if role is Role.UNCERTAINTY:
+        whole, half = SAMPLE, SAMPLE.adjusted(0, SAMPLE.height() / 4, 0, -SAMPLE.height() / 4)
+        return Entry(text, areas=[(whole, _with_opacity(ink, 35)), (half, _with_opacity(ink, 70))])
+    style, width = _LINES[role]
+    return Entry(text, pen=QPen(ink, width, style))
 
 
 def _ribbon(x: np.ndarray, y: np.ndarray, half: np.ndarray) -> QPainterPath:

@@ -16,8 +16,8 @@ LAYER_NAME = "Spectral profile pins"
 def point_layer(curves: Sequence[PinnedCurve], crs: QgsCoordinateReferenceSystem) -> QgsVectorLayer:
     """Return a temporary layer with one point for each pin and raster.
 
-    Its fields are the pin's number, the raster's name and role, and a field a band: named for its wavelength
-    in nm where all curves have theirs, else for its number.
+    Its fields are the pin's number, the raster's name and role, the window, and a field a band: named for its
+    wavelength in nm where all curves have theirs, else for its number.
 
     Args:
         curves: all in one coordinate system.
@@ -27,7 +27,8 @@ def point_layer(curves: Sequence[PinnedCurve], crs: QgsCoordinateReferenceSystem
     names = [_band_names(pinned, by_wavelength) for pinned in curves]
     layer = QgsVectorLayer("Point", LAYER_NAME, "memory")
     layer.setCrs(crs)
-    fields = [QgsField("pin", QVariant.Int), QgsField("layer", QVariant.String), QgsField("role", QVariant.String)]
+    fields = [QgsField("pin", QVariant.Int)]
+    fields += [QgsField(name, QVariant.String) for name in ("layer", "role", "window")]
     fields += [QgsField(name, QVariant.Double) for name in dict.fromkeys(name for of in names for name in of)]
     layer.dataProvider().addAttributes(fields)
     layer.updateFields()
@@ -36,6 +37,7 @@ def point_layer(curves: Sequence[PinnedCurve], crs: QgsCoordinateReferenceSystem
         feature = QgsFeature(layer.fields())
         feature.setGeometry(QgsGeometry.fromPointXY(QgsPointXY(pinned.x, pinned.y)))
         feature["pin"], feature["layer"], feature["role"] = pinned.pin, pinned.layer, pinned.role.title
+        feature["window"] = pinned.window
         for name, value in zip(band_names, pinned.curve.values.tolist()):
             feature[name] = NULL if math.isnan(value) else value
         features.append(feature)

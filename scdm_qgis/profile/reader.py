@@ -49,10 +49,17 @@ class Place:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a layer has at a place: a curve, or a word or sentence that says why there is none."""
+    """What a layer has at a place.
+
+    Args:
+        curve: its values, None where there are none.
+        problem: a word or sentence that says why there are none.
+        unreadable: whether the file is the reason, which may be there again later.
+    """
 
     curve: Optional[Curve]
     problem: str = ""
+    unreadable: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,8 +79,8 @@ class ProfileReader(QObject):
 
     hovered = pyqtSignal(object, object)
     """What was asked for, and a Reading by layer id."""
-    pinned = pyqtSignal(int, object)
-    """The pin's number, and a Reading by layer id."""
+    pinned = pyqtSignal(object, object)
+    """The pin, and a Reading by layer id."""
     described = pyqtSignal(str, object)
     """The layer's id, and its Description."""
 
@@ -93,14 +100,14 @@ class ProfileReader(QObject):
             self._hover = (asked_for, tuple(places))
             self._wakes.notify()
 
-    def pin(self, number: int, places: Iterable[Place]) -> None:
+    def pin(self, pin: object, places: Iterable[Place]) -> None:
         """Read places, each of them sooner or later."""
         fixed = tuple(places)
 
         def read(rasters: _OpenRasters) -> None:
             readings = rasters.read_all(fixed)
             if not self._stopped:
-                self.pinned.emit(number, readings)
+                self.pinned.emit(pin, readings)
 
         self._add(read)
 
@@ -214,7 +221,7 @@ class _OpenRasters:
                     return Reading(None, OUTSIDE)
                 window = reader.read_window(*pixel, place.side)
         except UserError as error:
-            return Reading(None, str(error))
+            return Reading(None, str(error), unreadable=True)
         curve = Curve(window.mean, window.spread, window.pixels, reader.summary.spectrum)
         return Reading(curve, "" if (window.mean == window.mean).any() else NODATA)
 

@@ -14,6 +14,12 @@ from scdm_qgis.raster.spectral import Spectrum
 _FLOAT64 = 5  # ENVI's number for the data type
 
 
+def library_files(path: str, curves: Sequence[PinnedCurve]) -> List[str]:
+    """Return the paths of all files that `write_spectral_libraries` writes, headers included."""
+    names = _names(path, len(_of_the_same_bands(curves)))
+    return [file for name in names for file in (name, _header_path(name))]
+
+
 def write_spectral_libraries(path: str, curves: Sequence[PinnedCurve]) -> List[str]:
     """Write the curves and return the paths of the .sli files.
 
@@ -27,25 +33,35 @@ def write_spectral_libraries(path: str, curves: Sequence[PinnedCurve]) -> List[s
     Raises:
         OSError: a file cannot be written.
     """
+    libraries = _of_the_same_bands(curves)
+    names = _names(path, len(libraries))
+    for name, members in zip(names, libraries):
+        _write_library(name, members[0].curve.spectrum, members)
+    return names
+
+
+def _of_the_same_bands(curves: Sequence[PinnedCurve]) -> List[List[PinnedCurve]]:
     libraries: Dict[Tuple[object, ...], List[PinnedCurve]] = {}
     for pinned in curves:
         spectrum = pinned.curve.spectrum
         libraries.setdefault((spectrum.wavelengths_nm, spectrum.bad), []).append(pinned)
+    return list(libraries.values())
+
+
+def _names(path: str, count: int) -> List[str]:
     root, ending = os.path.splitext(path)
-    written = []
-    for number, members in enumerate(libraries.values(), start=1):
-        name = path if number == 1 else f"{root}_{number}{ending}"
-        _write_library(name, members[0].curve.spectrum, members)
-        written.append(name)
-    return written
+    return [path if number == 1 else f"{root}_{number}{ending}" for number in range(1, count + 1)]
+
+
+def _header_path(path: str) -> str:
+    return os.path.splitext(path)[0] + ".hdr"
 
 
 def _write_library(path: str, spectrum: Spectrum, members: Sequence[PinnedCurve]) -> None:
     values = np.stack([pinned.curve.values for pinned in members])
     with written_whole(path) as partial, open(partial, "wb") as file:
         file.write(values.astype("<f8").tobytes())
-    header = os.path.splitext(path)[0] + ".hdr"
-    with written_whole(header) as partial, open(partial, "w", encoding="utf-8", newline="\n") as file:
+    with written_whole(_header_path(path)) as partial, open(partial, "w", encoding="utf-8", newline="\n") as file:
         file.write(_header(spectrum, members))
 
 

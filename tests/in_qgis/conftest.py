@@ -5,12 +5,15 @@ from __future__ import annotations
 import stat
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Type
+from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple, Type
 
 import numpy as np
 import pytest
 from osgeo import gdal, osr
-from qgis.core import QgsProcessingFeedback
+from qgis.core import QgsProcessingFeedback, QgsProject, QgsRasterLayer
+from qgis.PyQt.QtCore import QCoreApplication, QEvent
+
+from tests.in_qgis.open_dock import OpenDock
 
 WAVELENGTHS_NM = tuple(430.0 + 30.0 * band for band in range(16))
 """Wavelengths of the small scenes: 16 bands from 430 to 880 nm."""
@@ -159,3 +162,41 @@ def fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
         return str(path)
 
     return make
+
+
+@pytest.fixture
+def project() -> Iterator[QgsProject]:
+    """Return the empty project; its layers are removed afterwards."""
+    project = QgsProject.instance()
+    project.clear()
+    yield project
+    project.clear()
+
+
+@pytest.fixture
+def dock(qgis_processing: None, plugin: Any, qgis_iface: Any, project: QgsProject, qtbot: Any) -> Iterator[OpenDock]:
+    from scdm_qgis import classFactory
+
+    plugin.unload()
+    one = classFactory(qgis_iface)
+    one.initGui()
+    qgis_iface.mainWindow().show()
+    qgis_iface.mapCanvas().resize(400, 400)
+    qgis_iface.mapCanvas().show()
+    opened = OpenDock(one, qgis_iface.mapCanvas(), lambda until: qtbot.waitUntil(until, timeout=5000))
+    yield opened
+    one.unload()
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    plugin.initGui()
+
+
+@pytest.fixture
+def pair(dock: OpenDock, rasters: Any, tmp_path: Path) -> Tuple[QgsRasterLayer, QgsRasterLayer, np.ndarray]:
+    """Add a ground truth and a prediction 10, 20, 30, ... above it; return both with the truth's values."""
+    values = rasters.smooth()
+    truth = dock.add(rasters.write(tmp_path / "truth.tif", values), "truth")
+    higher = values + 10 * np.arange(1, 17, dtype=np.uint16)[:, None, None]
+    prediction = dock.add(rasters.write(tmp_path / "prediction.tif", higher), "prediction")
+    dock.show(truth.extent())
+    dock.settle()
+    return truth, prediction, values

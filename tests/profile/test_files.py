@@ -26,7 +26,7 @@ def pinned(make_curve: Make) -> List[PinnedCurve]:
     """Return two pins on a raster with wavelengths, and one on a raster of two bands without."""
 
     def at(pin: int, layer: str, curve: Curve) -> PinnedCurve:
-        return PinnedCurve(pin, 500000.1 + pin, 5800000.7, "EPSG:32633", layer, Role.OTHER, curve)
+        return PinnedCurve(pin, 500000.1 + pin, 5800000.7, "EPSG:32633", "3 x 3", layer, Role.TRUTH, curve)
 
     return [
         at(1, "a, {first}", make_curve([1.1, 1 / 3, -7e20], WAVELENGTHS, bad=[1])),
@@ -40,13 +40,14 @@ def test_csv_holds_every_number_exactly(pinned: List[PinnedCurve], tmp_path: Pat
     write_csv(str(path), pinned)
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["pin", "x", "y", "crs", "layer", "band", "wavelength", "value"]
+    assert list(rows[0]) == ["pin", "x", "y", "crs", "layer", "band", "wavelength", "value", "role", "window"]
     assert len(rows) == 8
     expected = [(one, index) for one in pinned for index in range(len(one.curve.values))]
     for row, (one, index) in zip(rows, expected):
         value, wavelengths = one.curve.values[index], one.curve.wavelengths_nm
         assert (int(row["pin"]), float(row["x"]), float(row["y"]), row["crs"]) == (one.pin, one.x, one.y, one.crs)
         assert (row["layer"], int(row["band"])) == (one.layer, index + 1)
+        assert (row["role"], row["window"]) == ("ground_truth", "3 x 3")
         assert row["value"] == "" if math.isnan(value) else float(row["value"]) == value
         assert row["wavelength"] == "" if wavelengths is None else float(row["wavelength"]) == wavelengths[index]
 
