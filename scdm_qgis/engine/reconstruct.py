@@ -25,12 +25,13 @@ from scdm_qgis.engine.journal import Done, Journal
 from scdm_qgis.engine.output_rasters import OutputRasters, wanted_products
 from scdm_qgis.engine.progress import Progress
 from scdm_qgis.engine.this_machine import ThisMachine
-from scdm_qgis.engine.tile_batches import plan_batches, rows_of_tiles
+from scdm_qgis.engine.tile_batches import plan_batches, rows_a_group, rows_of_tiles
 from scdm_qgis.engine.tile_reconstructor import Sampling, TileSpectra
 from scdm_qgis.engine.tiling import Tiling, check_any_valid, choose_tiling
 from scdm_qgis.engine.unlike_input import warn_of_unlike_input
 from scdm_qgis.engine.version import VERSION
 from scdm_qgis.engine.write_behind import WriteBehind
+from scdm_qgis.raster.block_cache import fit_block_cache
 from scdm_qgis.raster.cube import Cube, open_cube
 from scdm_qgis.raster.tiles import Tile
 
@@ -49,7 +50,7 @@ def run(job: RgbToHyperspectral, events: EventWriter) -> Dict[str, Any]:
         check_any_valid(cube, tiling)
         warn_of_unlike_input(cube, tiling.rgb_bands, tiling.window, header, events)
         computing = stack.enter_context(_computing(job, cascade, cube, tiling, events))
-        count = _reconstruct_raster(job, header, cube, tiling, settings, computing, events)
+        count = _reconstruct_raster(job, cascade, cube, tiling, settings, computing, events)
     return {
         "OUTPUT": job.output,
         "COARSE_OUTPUT": job.coarse_output,
@@ -93,7 +94,7 @@ def _settings(job: RgbToHyperspectral, header: CascadeHeader) -> List[SamplingSe
 
 def _reconstruct_raster(
     job: RgbToHyperspectral,
-    header: CascadeHeader,
+    cascade: Cascade,
     cube: Cube,
     tiling: Tiling,
     settings: List[SamplingSettings],
@@ -101,6 +102,7 @@ def _reconstruct_raster(
     events: EventWriter,
 ) -> int:
     """Reconstruct all tiles that touch the window and return how many there are."""
+    header = cascade.header
     products = wanted_products(job, header)
     tags = _tags(job, settings)
     fingerprint = _fingerprint(job, cube, tiling, settings, tags["SCDM_MODEL"], computing.device_type)
@@ -118,6 +120,9 @@ def _reconstruct_raster(
     here = job.cluster is None and computing.device_type == "cpu"
     needed = footprint(header, settings, tiling, products, done.batch_size, done.rows, here)
     check_footprint(needed, products, events)
+    _, columns = tiling.lattice.places(tiling.window)
+    together = rows_a_group(done.batch_size, len(columns)) * tiling.lattice.tile_size
+    fit_block_cache(cube, together + 2 * cascade.context_radius)
     if taken_up is None:
         journal.remove()
     try:

@@ -38,8 +38,8 @@ def rows_of_tiles(lattice: Lattice, window: Window, rows_done: int, batch_size: 
     row, column, height, width = window
     all_rows, columns = lattice.places(window)
     rest, _ = lattice.places((row + rows_done, column, height - rows_done, width))
-    rows_a_group = _rows_a_group(batch_size, len(columns))
-    return range(rest.start - (rest.start - all_rows.start) % rows_a_group, all_rows.stop)
+    together = rows_a_group(batch_size, len(columns))
+    return range(rest.start - (rest.start - all_rows.start) % together, all_rows.stop)
 
 
 def plan_batches(
@@ -61,7 +61,7 @@ def plan_batches(
     row = rows.start
     while row < rows.stop:
         size = batch_size()
-        end = min(row + _rows_a_group(size, len(columns)), rows.stop)
+        end = min(row + rows_a_group(size, len(columns)), rows.stop)
         group = [tile for number in range(row, end) for tile in lattice.tile_row(number, columns)]
         group.sort(key=lambda tile: (tile.width, -tile.height))
         for _, same in groupby(group, key=lambda tile: (tile.width, tile.height)):
@@ -70,7 +70,7 @@ def plan_batches(
         row = end
 
 
-def _rows_a_group(batch_size: int, columns: int) -> int:
+def rows_a_group(batch_size: int, columns: int) -> int:
     """Return how many rows of tiles fill the batches of a group; no more than one batch of their last tiles."""
     return min(batch_size, -(-BATCHES_A_GROUP * batch_size // columns))
 

@@ -24,10 +24,7 @@ from scdm_qgis.core.errors import UserError
 from scdm_qgis.raster.spectral import Spectrum, read_spectrum
 
 CACHE_BYTES = 48 * 2**20
-"""GDAL's block cache; its own default is a share of the machine's memory.
-
-It holds a row of tiles of a wide raster; a larger one would only fill up with blocks nobody asks for again.
-"""
+"""GDAL's block cache at most; its own default is a share of the machine's memory."""
 
 # Set for the process, before GDAL first asks: `rasterio.Env` sets and resets it for all threads at once.
 os.environ.setdefault("GDAL_CACHEMAX", str(CACHE_BYTES))
@@ -124,6 +121,14 @@ class Cube:
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self._dataset.close()
+
+    def bytes_of_rows(self, rows: int) -> int:
+        """Return how many bytes the blocks have that so many neighbouring rows touch at most, of all bands."""
+        size = 0
+        for (height, _), dtype in zip(self._dataset.block_shapes, self._dataset.dtypes):
+            touched = min(-(-(rows - 1) // height) + 1, -(-self.height // height))
+            size += touched * height * self.width * np.dtype(dtype).itemsize
+        return size
 
     def read(
         self,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -15,7 +13,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.raster.cube import CACHE_BYTES, fill_invalid, is_nodata, open_cube, open_dataset
+from scdm_qgis.raster.cube import fill_invalid, is_nodata, open_cube, open_dataset
 
 SCENES = {
     "pavia_university_train.tif": (300, 140, 103, "uint16"),
@@ -287,21 +285,18 @@ def test_no_georeference_is_no_warning(make_raster):
             cube.read([1])
 
 
-def test_the_cache_is_small(make_raster, checkout):
-    """Asked of the GDAL that has read a raster, in a process of its own: it takes its cache's size once."""
-    script = (
-        "import ctypes, sys\n"
-        "from scdm_qgis.raster.cube import open_cube\n"
-        "open_cube(sys.argv[1]).read([1])\n"
-        "library = next(line.split()[-1] for line in open('/proc/self/maps') if 'libgdal' in line)\n"
-        "size = ctypes.CDLL(library).GDALGetCacheMax64\n"
-        "size.restype = ctypes.c_longlong\n"
-        "print(size())\n"
+def test_the_bytes_of_rows_are_those_of_all_blocks_they_touch(make_raster):
+    strips = make_raster(np.zeros((3, 40, 70), np.int16), "strips.tif", blockysize=8)
+    tiles = make_raster(
+        np.zeros((2, 100, 70), np.float32), "tiles.tif", tiled=True, blockxsize=32, blockysize=32, interleave="pixel"
     )
-    environment = {key: value for key, value in os.environ.items() if key != "GDAL_CACHEMAX"}
-    command = [sys.executable, "-c", script, make_raster(counting())]
-    said = subprocess.run(command, capture_output=True, text=True, cwd=checkout, env=environment, check=True).stdout
-    assert int(said) == CACHE_BYTES == 48 * 2**20
+    with open_cube(strips) as cube:
+        assert cube.bytes_of_rows(1) == 8 * 70 * 3 * 2
+        assert cube.bytes_of_rows(2) == cube.bytes_of_rows(9) == 16 * 70 * 3 * 2
+        assert cube.bytes_of_rows(10) == 24 * 70 * 3 * 2
+        assert cube.bytes_of_rows(1000) == 40 * 70 * 3 * 2
+    with open_cube(tiles) as cube:
+        assert cube.bytes_of_rows(33) == 64 * 70 * 2 * 4
 
 
 def test_what_is_no_raster(tmp_path, make_raster):
