@@ -2,9 +2,9 @@
 
 An untrained network over a regression of known arithmetic makes 48 bands from RGB, so that rasters of 16
 megapixels take minutes. Every raster is reconstructed by an engine process of its own, whose peak memory the
-system tells. Beyond that of the first shape it should be at most 2 x bands x overlap x further columns x 4 bytes,
-whatever the height. Tiles that do not end where blocks of the file do, 64 pixels a side, leave up to one row of
-blocks waiting besides: up to bands x 64 x further columns x bytes a value. Here they do.
+system tells. Beyond that of the first shape it should be at most 2 x bands x overlap x further columns x 4 bytes
+and one batch, a tile here, whatever the height. Tiles that do not end where blocks of the file do, 64 pixels a side,
+leave up to one row of blocks waiting besides: up to bands x 64 x further columns x bytes a value. Here they do.
 
     python -m benchmarks.memory [--shapes 1024x1024 16384x1024 4096x4096 1024x40000]
 """
@@ -120,7 +120,8 @@ def main() -> None:
             write_model(model)
             peak, seconds, tiles = measure(folder, model, height, width)
         first = first or (peak, width)
-        bound = first[0] + 2 * BANDS * OVERLAP * max(0, width - first[1]) * 4 / MEBIBYTE
+        further = 2 * BANDS * OVERLAP * max(0, width - first[1]) + BANDS * TILE**2
+        bound = first[0] + 4 * further / MEBIBYTE
         pixels = height * width
         print(
             f"| {height} x {width} | {peak:.0f} | {bound:.0f} | {tiles} | {seconds / tiles:.3f} "
