@@ -15,6 +15,7 @@ from qgis.PyQt.QtCore import QBuffer, QRectF, Qt, QVariant
 from qgis.PyQt.QtGui import QBrush, QColor, QImage, QPainterPath, QPalette, QPen
 from qgis.PyQt.QtWidgets import QGraphicsPathItem
 
+from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.whole_file import written_whole
 from scdm_qgis.profile.curves import HOVER, Curve, Role, axis_positions, drawing_order, lone_points, unbroken_runs
 from scdm_qgis.profile.legend import SAMPLE, Entry, Legend, shortened
@@ -149,6 +150,7 @@ class SpectralPlot(pyqtgraph.PlotWidget):
 
         Raises:
             OSError: the file cannot be written.
+            UserError: pyqtgraph cannot make a drawing.
         """
         with self._laid_out_for_a_picture():
             content = self._as_svg() if path.lower().endswith(".svg") else self._as_png()
@@ -184,8 +186,12 @@ class SpectralPlot(pyqtgraph.PlotWidget):
         exporter = pyqtgraph.exporters.SVGExporter(self.getPlotItem())
         exporter.parameters()["scaling stroke"] = True
         paper = f'<rect width="{_PICTURE.width():.0f}" height="{_PICTURE.height():.0f}" fill="{self._paper().name()}"/>'
+        try:
+            drawing = exporter.export(toBytes=True)
+        except ValueError as error:  # pyqtgraph 0.14 does not know the closed paths that Qt 6.11 writes
+            raise UserError("pyqtgraph cannot make an SVG with this version of Qt.", "Save a PNG instead.") from error
         # Of its own background, with sizes in per cent and a colour as rgba(), QGIS's layouts make a black square.
-        return re.sub(rb'<rect width="100%"[^>]*/>', paper.encode(), exporter.export(toBytes=True), count=1)
+        return re.sub(rb'<rect width="100%"[^>]*/>', paper.encode(), drawing, count=1)
 
     def _as_png(self) -> bytes:
         self._widen_lines(_PNG_SCALE)

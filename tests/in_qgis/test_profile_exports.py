@@ -169,3 +169,19 @@ def test_no_file_is_replaced_unasked(
     answer["button"] = QMessageBox.StandardButton.Yes
     dock.panel.export("sli")
     assert (tmp_path / "out_2.sli").stat().st_size == 6 * 8
+
+
+def test_a_drawing_that_pyqtgraph_cannot_make_is_said(
+    dock: OpenDock, pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyqtgraph.exporters
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("not enough values to unpack")
+
+    dock.click(X, Y)
+    shape = dock.panel.plot.getPlotItem().geometry()
+    monkeypatch.setattr(pyqtgraph.exporters.SVGExporter, "export", fail)
+    dock.panel.export("svg", str(tmp_path / "out.svg"))
+    assert "Save a PNG instead." in dock.panel._status.text()
+    assert not (tmp_path / "out.svg").exists() and dock.panel.plot.getPlotItem().geometry() == shape
