@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any, List, Tuple
 
 import numpy as np
 from osgeo import gdal
-from qgis.core import (
-    QgsProject,
-)
+from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsProject, QgsRectangle
 from qgis.PyQt.QtCore import QPointF, Qt
 
-from tests.in_qgis.open_dock import OpenDock, X, Y
+from tests.in_qgis.open_dock import UTM, OpenDock, X, Y
 
 
 def test_hover_reads_the_pixel_under_the_mouse(dock: OpenDock, pair: Any) -> None:
@@ -22,6 +21,45 @@ def test_hover_reads_the_pixel_under_the_mouse(dock: OpenDock, pair: Any) -> Non
     assert readings[prediction.id()].curve.values[0] == values[0, 10, 10] + 10
     assert dock.states() == ["read", "read"]
     dock._wait(lambda: "prediction against truth: SAM" in dock.panel._status.text())
+
+
+def test_what_is_plotted_is_what_gdallocationinfo_says(dock: OpenDock, tmp_path: Path) -> None:
+    generator = np.random.default_rng(5)
+    area = QgsRectangle(500000, 5799600, 500400, 5800000)
+    kinds = {32633: (gdal.GDT_UInt16, 0.0), 4326: (gdal.GDT_Float32, -9999.0), 3035: (gdal.GDT_Int16, -32768.0)}
+    nodata = {}
+    for epsg, (kind, none) in kinds.items():
+        crs = QgsCoordinateReferenceSystem(f"EPSG:{epsg}")
+        box = QgsCoordinateTransform(UTM, crs, QgsProject.instance()).transformBoundingBox(area)
+        path = str(tmp_path / f"{epsg}.tif")
+        dataset = gdal.GetDriverByName("GTiff").Create(path, 37, 23, 6, kind)
+        dataset.SetProjection(crs.toWkt())
+        dataset.SetGeoTransform((box.xMinimum(), box.width() / 37, 0, box.yMaximum(), 0, -box.height() / 23))
+        for number in range(1, 7):
+            values = generator.integers(1, 3000, (23, 37)).astype(float)
+            values[generator.random(values.shape) < 0.2] = none
+            dataset.GetRasterBand(number).SetNoDataValue(none)
+            dataset.GetRasterBand(number).WriteArray(values)
+        del dataset
+        nodata[dock.add(path, str(epsg)).id()] = (path, none)
+    dock.show(area.buffered(20))
+    dock.settle()
+    places: List[Any] = []
+    dock.panel.tool.moved.connect(places.append)
+    gaps = without = 0
+    for x, y in generator.uniform([499985, 5799585], [500415, 5800015], (100, 2)):
+        dock.hover(x, y)
+        curves = dock.curves()
+        for layer_id, (path, none) in nodata.items():
+            place = [repr(places[-1].x()), repr(places[-1].y())]
+            command = ["gdallocationinfo", "-valonly", "-l_srs", "EPSG:32633", path, *place]
+            said = subprocess.run(command, capture_output=True, text=True).stdout.split()
+            expected = np.array([np.nan if float(value) == none else float(value) for value in said])
+            plotted = curves[0, layer_id][1] if (0, layer_id) in curves else np.array([])
+            np.testing.assert_array_equal(plotted, expected)
+            gaps += int(np.isnan(expected).sum())
+            without += not len(expected)
+    assert gaps > 100 and 0 < without < 60
 
 
 def test_the_axis_is_in_nm_where_all_curves_have_wavelengths(
