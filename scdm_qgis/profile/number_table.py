@@ -136,7 +136,10 @@ def _cells(row: NumberRow, rmse_decimals: int, error_decimals: int) -> List[_Cel
     read = [_Cell(text, number=False) for text in (row.pin.place.window, row.prediction, row.truth)]
     numbers = row.numbers
     if numbers is None:
-        return [pin, *(_Cell("") for _ in range(5)), *read]
+        blank = [_Cell("") for _ in range(5)]
+        for cell in blank:
+            cell.setToolTip(f"Prediction: {row.prediction}\nGround truth: {row.truth}")
+        return [pin, *blank, *read]
     nm, band = numbers.largest_error_nm, numbers.largest_error_band
     return [
         pin,

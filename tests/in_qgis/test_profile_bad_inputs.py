@@ -44,6 +44,7 @@ def test_outside_and_nodata_are_said_quietly(dock: OpenDock, rasters: Any, tmp_p
     table = dock.panel._layer_table
     table.cellWidget(0, 1).setCurrentIndex(table.cellWidget(0, 1).findData("ground_truth"))
     assert dock.numbers()[0]["Ground truth"] == "scene: nodata"
+    assert dock.panel._number_table.item(0, 1).toolTip() == "Prediction: none chosen\nGround truth: scene: nodata"
     assert dialogs() == []
 
 
