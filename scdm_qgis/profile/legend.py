@@ -32,7 +32,7 @@ class Entry:
 
 
 class Legend(QGraphicsWidget):
-    """Entries side by side, in as many rows as it takes; nothing where these find no room.
+    """Entries side by side, in as many rows as there is room for; what does not fit is left out.
 
     Args:
         ink: the colour of the text.
@@ -84,13 +84,14 @@ class Legend(QGraphicsWidget):
             width = SAMPLE.width() + _GAP + self._text_width(entry)
             if corners and x + width > self._width:
                 x, y = _GAP, y + _ROW
+            if y + _ROW > self._room:
+                break
             corners.append(QPointF(x, y))
             x += width + 2 * _GAP
-        height = y + _ROW if corners else 0.0
-        fits = height <= self._room
-        self._corners = corners if fits else []
-        self.setMinimumHeight(height if fits else 0.0)
-        self.setMaximumHeight(height if fits else 0.0)
+        height = corners[-1].y() + _ROW if corners else 0.0
+        self._corners = corners
+        self.setMinimumHeight(height)
+        self.setMaximumHeight(height)
         self.update()
 
     def _text_width(self, entry: Entry) -> float:

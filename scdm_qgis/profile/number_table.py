@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from qgis.PyQt.QtCore import QEvent, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QKeyEvent, QKeySequence
@@ -26,7 +25,6 @@ _COLUMNS = {
 }
 _WIDEST_COLUMN = 170
 _ROW_HEIGHT = 24
-_DIGITS = 5
 
 
 @dataclass(frozen=True)
@@ -68,12 +66,10 @@ class NumberTable(QTableWidget):
     def show_rows(self, rows: Sequence[NumberRow]) -> None:
         """Show these rows and no others; pins that were selected stay so."""
         selected = self.selected_pins()
-        numbers = [row.numbers for row in rows if row.numbers is not None]
-        decimals = (_decimals(one.rmse for one in numbers), _decimals(one.largest_error for one in numbers))
         self.setSortingEnabled(False)  # or rows would move while they are filled
         self.setRowCount(len(rows))
         for index, row in enumerate(rows):
-            for column, cell in enumerate(_cells(row, *decimals)):
+            for column, cell in enumerate(_cells(row)):
                 self.setItem(index, column, cell)
         self.setSortingEnabled(True)
         self.resizeColumnsToContents()
@@ -130,7 +126,7 @@ class _Cell(QTableWidgetItem):
         return its is not None if mine is None else its is not None and bool(mine < its)
 
 
-def _cells(row: NumberRow, rmse_decimals: int, error_decimals: int) -> List[_Cell]:
+def _cells(row: NumberRow) -> List[_Cell]:
     pin = _Cell(str(row.pin.number), row.pin.number)
     pin.setForeground(row.pin.colour)
     read = [_Cell(text, number=False) for text in (row.pin.place.window, row.prediction, row.truth)]
@@ -144,15 +140,9 @@ def _cells(row: NumberRow, rmse_decimals: int, error_decimals: int) -> List[_Cel
     return [
         pin,
         _Cell(f"{numbers.sam_degrees:.3f}", numbers.sam_degrees),
-        _Cell(f"{numbers.rmse:.{rmse_decimals}f}", numbers.rmse),
-        _Cell(f"{numbers.largest_error:.{error_decimals}f}", numbers.largest_error),
+        _Cell(f"{numbers.rmse:.5g}", numbers.rmse),
+        _Cell(f"{numbers.largest_error:.5g}", numbers.largest_error),
         _Cell(f"band {band}" if nm is None else f"{nm:.1f}", float(band) if nm is None else nm),
         _Cell(str(numbers.bands), numbers.bands),
         *read,
     ]
-
-
-def _decimals(numbers: Iterable[float]) -> int:
-    """Return how many decimals give the largest of the numbers five digits."""
-    largest = max((abs(number) for number in numbers), default=0.0)
-    return max(0, _DIGITS - 1 - math.floor(math.log10(largest))) if largest > 0 else 0

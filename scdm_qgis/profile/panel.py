@@ -49,6 +49,7 @@ class ProfilePanel(QWidget):
         self._project = QgsProject.instance()
         self._hovered: Dict[str, Reading] = {}
         self._pins_allow_nm = self._axis_in_nm = True
+        self._axis_without = ""
         self._reader = ProfileReader()
         self._layers = ProfileLayers(self._project, self._reader)
         self._pins = Pins(self._canvas)
@@ -69,6 +70,9 @@ class ProfilePanel(QWidget):
         """Take back the map, close all files and end the thread; the widget is of no use afterwards."""
         self.tool.give_the_mouse_back()
         self._project.cleared.disconnect(self._clear)
+        self._reader.hovered.disconnect(self._show_hover)  # what it has read already may still be on its way
+        self._reader.pinned.disconnect(self._take_pinned)
+        self._numbers_soon.stop()
         self._layers.stop()
         self._reader.stop()
         self._pins.stop()
@@ -122,12 +126,13 @@ class ProfilePanel(QWidget):
         Args:
             kind: png, svg, csv, sli, or points for a layer.
         """
+        curves = self.pinned_curves()  # those asked about are those written, whatever is read meanwhile
         if kind != "points" and path is None:
-            path = ask_path(self, kind, self.pinned_curves())
+            path = ask_path(self, kind, curves)
             if path is None:
                 return
         try:
-            self._say(export(kind, path or "", self.plot, self.pinned_curves(), self._project))
+            self._say(export(kind, path or "", self.plot, curves, self._project))
         except UserError as error:
             self._say(str(error))
 
@@ -213,6 +218,9 @@ class ProfilePanel(QWidget):
     def _take_pinned(self, pin: Pin, readings: Mapping[str, Reading]) -> None:
         if pin in self._pins.all():
             pin.readings.update(readings)
+            if self.isVisible():  # the dock was hidden, and shown again before this came
+                gone = [one for one in self._layers.chosen() if one.id in readings and readings[one.id].problem == GONE]
+                self._read_pin(pin, gone)
             self._show_all()
 
     def _show_hover(self, without: Mapping[str, Reading], readings: Mapping[str, Reading]) -> None:
@@ -220,7 +228,7 @@ class ProfilePanel(QWidget):
         self._hovered = {key: reading for key, reading in {**without, **readings}.items() if key in chosen}
         self._layer_table.show_readings(self._hovered)
         self._read_what_is_back()
-        if self._by_wavelength() != self._axis_in_nm:
+        if self._by_wavelength() != self._axis_in_nm or self._without_wavelengths() != self._axis_without:
             self._show_all()
         elif self.plot is not None:
             self.plot.show_drawings(self._drawings(HOVER, self._hovered, self._ink()), only=HOVER)
@@ -266,9 +274,10 @@ class ProfilePanel(QWidget):
         pinned = [roled.curve for pin in self._pins.all() for roled in self._roled(pin.readings)]
         self._pins_allow_nm = all_have_wavelengths(pinned) or not pinned
         self._axis_in_nm = self._by_wavelength()
+        self._axis_without = self._without_wavelengths()
         if self.plot is None:
             return
-        self.plot.set_axis(self._axis_in_nm, self._without_wavelengths())
+        self.plot.set_axis(self._axis_in_nm, self._axis_without)
         drawings: Dict[Hashable, Drawing] = {}
         for pin in self._pins.all():
             drawings.update(self._drawings(pin.number, pin.readings, pin.colour))
@@ -283,10 +292,13 @@ class ProfilePanel(QWidget):
     def _show_numbers(self) -> None:
         rows: List[NumberRow] = []
         for pin in self._pins.all():
-            pairs = compare(self._roled(pin.readings))
+            curves = self._roled(pin.readings)
+            pairs = compare(curves)
             rows += [NumberRow(pin, prediction.name, truth.name, numbers) for prediction, truth, numbers in pairs]
             if not pairs:
-                rows.append(NumberRow(pin, *(self._at(pin, role) for role in (Role.PREDICTION, Role.TRUTH))))
+                read = {one.role for one in curves if not pin.readings[one.layer_id].problem}
+                unlike = " (no band in common)" if {Role.PREDICTION, Role.TRUTH} <= read else ""
+                rows.append(NumberRow(pin, self._at(pin, Role.PREDICTION), self._at(pin, Role.TRUTH) + unlike))
         self._number_table.show_rows(rows)
 
     def _at(self, pin: Pin, role: Role) -> str:

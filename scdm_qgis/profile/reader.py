@@ -54,7 +54,7 @@ class Reading:
     Args:
         curve: its values, None where there are none.
         problem: a word or sentence that says why there are none.
-        unreadable: whether the file is the reason, which may be there again later.
+        unreadable: whether the file cannot be opened, which may be there again later.
     """
 
     curve: Optional[Curve]
@@ -211,6 +211,9 @@ class _OpenRasters:
             return Reading(None, GONE)
         try:
             reader = self._reader(place.layer_id, place.path)
+        except UserError as error:
+            return Reading(None, str(error), unreadable=True)
+        try:
             if place.polygon is not None:
                 window = reader.read_polygon(place.polygon, self._stopped)
                 if window is None:
@@ -221,7 +224,7 @@ class _OpenRasters:
                     return Reading(None, OUTSIDE)
                 window = reader.read_window(*pixel, place.side)
         except UserError as error:
-            return Reading(None, str(error), unreadable=True)
+            return Reading(None, str(error))
         curve = Curve(window.mean, window.spread, window.pixels, reader.summary.spectrum)
         return Reading(curve, "" if (window.mean == window.mean).any() else NODATA)
 

@@ -83,6 +83,8 @@ def test_the_axis_is_in_nm_where_all_curves_have_wavelengths(
     np.testing.assert_array_equal(x, np.arange(1, 7))
     x, _ = dock.curves()[0, truth.id()]
     np.testing.assert_array_equal(x, np.arange(1, 17))
+    label = dock.panel.plot.getAxis("bottom").labelText
+    assert label == "Band (unknown has no wavelengths)"
 
 
 def test_bad_and_nodata_bands_break_the_line(dock: OpenDock, rasters: Any, tmp_path: Path) -> None:

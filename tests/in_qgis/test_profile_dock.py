@@ -15,7 +15,7 @@ from qgis.core import (
     QgsRectangle,
 )
 from qgis.gui import QgsMapToolPan
-from qgis.PyQt.QtCore import QCoreApplication, QEvent
+from qgis.PyQt.QtCore import QCoreApplication, QEvent, Qt
 from qgis.PyQt.QtWidgets import QComboBox, QDockWidget
 
 from tests.in_qgis.open_dock import OpenDock, X, Y
@@ -85,6 +85,18 @@ def test_hiding_the_dock_closes_the_files_and_gives_the_mouse_back(dock: OpenDoc
     assert len(dock.hover(X, Y)) == 2
     dock.dock.pick.trigger()
     assert dock.canvas.mapTool() is not dock.panel.tool and dock.dock.isVisible()
+
+
+def test_what_was_read_before_the_plugin_went_is_not_shown_after_it(dock: OpenDock, pair: Any, qtbot: Any) -> None:
+    dock.hover(X, Y)
+    reader, arrived = dock.panel._reader, threading.Event()
+    reader.hovered.connect(lambda *_: arrived.set(), Qt.ConnectionType.DirectConnection)
+    dock.move(X + 50, Y)
+    assert arrived.wait(5)  # in the reading thread: the window has not heard of it
+    with qtbot.captureExceptions() as exceptions:
+        dock.plugin.unload()
+        QCoreApplication.processEvents()
+    assert exceptions == []
 
 
 def test_fifty_times_on_and_off_leaves_nothing(
@@ -157,7 +169,7 @@ def test_without_pyqtgraph_the_numbers_and_the_files_remain(
         assert len(said) == 1 and "sudo apt install python3-pyqtgraph" in said[0]
         dock.hover(X, Y)
         dock.click(X, Y)
-        assert dock.numbers()[0]["RMSE"] == "7.0000"
+        assert dock.numbers()[0]["RMSE"] == "7"
         for kind in ("csv", "sli"):
             dock.panel.export(kind, str(tmp_path / f"out.{kind}"))
             assert (tmp_path / f"out.{kind}").stat().st_size > 0

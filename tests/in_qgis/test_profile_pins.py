@@ -14,8 +14,8 @@ from qgis.core import (
     QgsRectangle,
     QgsVectorLayer,
 )
-from qgis.PyQt.QtCore import QPointF, Qt
-from qgis.PyQt.QtGui import QColor, QImage, QPainter
+from qgis.PyQt.QtCore import QCoreApplication, QEvent, QPointF, Qt
+from qgis.PyQt.QtGui import QColor, QImage, QKeyEvent, QPainter
 from qgis.PyQt.QtTest import QTest
 
 from tests.in_qgis.open_dock import UTM, OpenDock, X, Y
@@ -43,8 +43,8 @@ def test_a_click_pins_and_the_numbers_are_those_of_the_evaluation(dock: OpenDock
     first, second = dock.numbers()
     assert list(first.values())[1:] == [
         f"{np.degrees(expected.sam):.3f}",
-        f"{expected.rmse:.3f}",
-        "160.00",
+        f"{expected.rmse:.5g}",
+        "160",
         "880.0",
         "16",
         "1 x 1",
@@ -52,6 +52,10 @@ def test_a_click_pins_and_the_numbers_are_those_of_the_evaluation(dock: OpenDock
         "truth",
     ]
     assert (first["Pin"], second["Pin"]) == ("1", "2")
+    dock.show(QgsRectangle(X - 100, Y - 100, X + 100, Y + 100))
+    for marker in markers(dock):
+        place = dock.pixel(marker.center().x(), marker.center().y())
+        assert (marker.pos().x(), marker.pos().y()) == pytest.approx((place.x(), place.y()), abs=1)
     centers = sorted((round(marker.center().x()), round(marker.center().y())) for marker in markers(dock))
     assert centers == pytest.approx(np.array([(X, Y), (X + 50, Y)]), abs=2)
     colours = {pin.colour.name() for pin in dock.panel._pins.all()}
@@ -84,6 +88,10 @@ def test_the_selection_follows_its_pins(dock: OpenDock, pair: Any) -> None:
     dock.click(X, Y + 30)
     assert pins_in_table(dock) == [5, 4, 3, 2, 1]
     assert table.selected_pins() == [3]
+    key = QKeyEvent(QEvent.Type.ShortcutOverride, Qt.Key.Key_Delete, Qt.KeyboardModifier.NoModifier)
+    key.ignore()
+    QCoreApplication.sendEvent(table, key)
+    assert key.isAccepted(), "QGIS would delete features"
     QTest.keyClick(table, Qt.Key.Key_Delete)
     assert pins_in_table(dock) == [5, 4, 2, 1]
     dock.panel._number_table.show_rows([])
@@ -179,3 +187,42 @@ def test_a_layer_that_comes_later_is_read_at_the_pins(dock: OpenDock, pair: Any,
     np.testing.assert_array_equal(pin.readings[later.id()].curve.values, values[:, 10, 10] + 1)
     QgsProject.instance().removeMapLayer(later.id())
     assert len(pin.readings) == 2
+
+
+def test_numbers_of_any_size_are_shown(dock: OpenDock, rasters: Any, tmp_path: Path) -> None:
+    values = rasters.smooth().astype(np.float32) / 10000
+    other = values + np.float32(0.0123)
+    other[:, 20, 20] = -3.4e38
+    truth = dock.add(rasters.write(tmp_path / "truth.tif", values), "truth")
+    dock.add(rasters.write(tmp_path / "prediction.tif", other), "prediction")
+    dock.show(truth.extent())
+    dock.settle()
+    dock.click(X, Y)
+    dock.click(X + 100, Y - 100)
+    first, second = dock.numbers()
+    assert float(first["RMSE"]) == pytest.approx(0.0123, rel=1e-3)
+    assert float(second["RMSE"]) == pytest.approx(3.4e38, rel=1e-3)
+
+
+def test_spectra_without_a_common_band_are_said_to_have_none(dock: OpenDock, rasters: Any, tmp_path: Path) -> None:
+    values = rasters.smooth()
+    truth = dock.add(rasters.write(tmp_path / "truth.tif", values[:6], [430 + 30 * i for i in range(6)]), "truth")
+    far = [1430 + 30 * i for i in range(6)]
+    dock.add(rasters.write(tmp_path / "prediction.tif", values[:6], far), "prediction")
+    dock.show(truth.extent())
+    dock.settle()
+    dock.click(X, Y)
+    (row,) = dock.numbers()
+    assert (row["SAM (°)"], row["Prediction"], row["Ground truth"]) == ("", "prediction", "truth (no band in common)")
+
+
+def test_the_legend_names_layers_before_pins_where_room_is_scarce(dock: OpenDock, pair: Any) -> None:
+    dock.click(X, Y)
+    legend = dock.panel.plot._legend
+    legend.fit(1000, 100)
+    assert [entry.text for entry in legend._entries] == ["truth (ground truth)", "prediction", "Pin 1"]
+    assert len(legend._corners) == 3 and legend.minimumHeight() == 16
+    legend.fit(120, 40)
+    assert len(legend._corners) == 2 and legend.minimumHeight() == 32
+    legend.fit(1000, 10)
+    assert legend._corners == [] and legend.minimumHeight() == 0
