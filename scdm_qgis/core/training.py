@@ -19,6 +19,7 @@ from scdm_qgis.core.cascade import Stage
 from scdm_qgis.core.denoiser import make_denoiser, network_output
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.losses import mean_angle_loss, prediction_loss, spectral_angle_loss
+from scdm_qgis.core.moving_average import MovingAverage
 from scdm_qgis.core.processes import Processes
 from scdm_qgis.core.schedule import Schedule
 from scdm_qgis.core.unet import UNet
@@ -105,29 +106,6 @@ class Draws:
     eps: Tensor
     noisy: Tensor
     keep: Tensor
-
-
-class MovingAverage:
-    """Exponential moving average of a network's weights.
-
-    Until `start` updates it copies the weights; then its decay grows from 0 to `decay` as
-    (1 + n) / (10 + n), so that short trainings are averaged too.
-    """
-
-    def __init__(self, network: UNet, decay: float, start: int) -> None:
-        self.network = deepcopy(network).eval().requires_grad_(False)
-        self._decay = decay
-        self._start = start
-        self.updates = 0
-
-    @torch.no_grad()
-    def update(self, network: UNet) -> None:
-        """Take in the network's present weights."""
-        since_start = self.updates - self._start
-        self.updates += 1
-        decay = min(self._decay, (1 + since_start) / (10 + since_start)) if since_start >= 0 else 0.0
-        averages: List[Tensor] = list(self.network.parameters())
-        torch._foreach_lerp_(averages, list(network.parameters()), 1 - decay)
 
 
 class Training:

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.moving_average import MovingAverage
 from scdm_qgis.core.presets import NetworkConfig
 from scdm_qgis.core.reconstruction import StageSampler, settings_for
 from scdm_qgis.core.training import (
     Batch,
-    MovingAverage,
     Training,
     TrainingSettings,
     draw,

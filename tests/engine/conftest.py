@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -116,3 +116,10 @@ def regressions_only(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     scene = write_cube(folder / "scene.tif")
     return assemble_cascade(folder, scene, Recorder().events, learning_rate=1e-12, iterations=1)
+
+
+@pytest.fixture
+def cubes() -> Tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(7)
+    reference = random.uniform(200, 4000, (6, 70, 50)).astype(np.float32)
+    return (reference + random.normal(0, 100, reference.shape)).astype(np.float32), reference

@@ -23,7 +23,7 @@ def qgis_process(checkout: Path, tmp_path: Path) -> RunProcess:
     if not QGIS_PROCESS.exists():
         pytest.skip(f"'{QGIS_PROCESS}' does not exist")
     if not (checkout / "build" / "scdm_qgis").is_dir():
-        pytest.skip("the plugin is not built: run make build")
+        pytest.fail("the plugin is not built: run make build")
     profile = tmp_path / "config" / "profiles" / "default"
     (profile / "python" / "plugins").mkdir(parents=True)
     (profile / "python" / "plugins" / "scdm_qgis").symlink_to(checkout / "build" / "scdm_qgis")
