@@ -7,6 +7,7 @@ from typing import List, Tuple
 import numpy as np
 
 from scdm_qgis.core.rgb_distribution import RgbDistribution
+from scdm_qgis.core.rgb_noise import noise_of
 
 TAIL = 0.001
 """Share of the training pixels beyond either limit."""
@@ -19,19 +20,37 @@ OTHER_UNIT_FACTOR = 4.0
 
 LARGEST_BYTE = 255
 
+NOISIER_FACTOR = 2.0
+"""Scenes of one sensor hardly differ more than this in their noise."""
 
-def measure_distribution(rgb: np.ndarray) -> RgbDistribution:
-    """Measure training pixels (pixel, 3), of which there must be at least one."""
+NOTEWORTHY_NOISE = 0.01
+"""Share of the median brightness below which noise is not spoken of."""
+
+
+def measure_distribution(rgb: np.ndarray, detail: np.ndarray) -> RgbDistribution:
+    """Measure training pixels.
+
+    Args:
+        rgb: the pixels (pixel, 3), at least one.
+        detail: of their images, see `rgb_noise.measure_detail`.
+    """
     red, green = _shares(rgb)
     return RgbDistribution(
         _limits(rgb.mean(axis=1, dtype=np.float64), (TAIL, 0.5, 1 - TAIL)),  # type: ignore[arg-type]
         _limits(red, (TAIL, 1 - TAIL)),  # type: ignore[arg-type]
         _limits(green, (TAIL, 1 - TAIL)),  # type: ignore[arg-type]
+        noise_of(detail),
     )
 
 
-def rgb_differences(rgb: np.ndarray, trained_on: RgbDistribution) -> List[str]:
-    """Say in which ways pixels (pixel, 3) differ from the training pixels; nothing where they hardly do."""
+def rgb_differences(rgb: np.ndarray, detail: np.ndarray, trained_on: RgbDistribution) -> List[str]:
+    """Say in which ways pixels differ from the training pixels; nothing where they hardly do.
+
+    Args:
+        rgb: the pixels (pixel, 3).
+        detail: of their images, see `rgb_noise.measure_detail`.
+        trained_on: the training pixels.
+    """
     low, median, high = trained_on.brightness
     brightness = rgb.mean(axis=1, dtype=np.float64)
     own_median = float(np.median(brightness))
@@ -44,7 +63,22 @@ def rgb_differences(rgb: np.ndarray, trained_on: RgbDistribution) -> List[str]:
         (brightness < low, f"are darker than the training data ({low:.4g} in the mean of red, green and blue)"),
         (hue & ~_outside(brightness, (low, high)), "have another hue than nearly all of the training data"),
     ]
-    return [f"{share.mean():.0%} of the pixels {way}." for share, way in ways if share.mean() >= NOTEWORTHY_SHARE]
+    shares = [f"{share.mean():.0%} of the pixels {way}." for share, way in ways if share.mean() >= NOTEWORTHY_SHARE]
+    return shares + _noisier(noise_of(detail), trained_on.noise, own_median)
+
+
+def _noisier(own: Tuple[float, ...], trained: Tuple[float, ...], brightness: float) -> List[str]:
+    noisy = [
+        f"{colour} ({here:.2g}, there {there:.2g})"
+        for colour, here, there in zip(("red", "green", "blue"), own, trained)
+        if here > NOISIER_FACTOR * there and here > NOTEWORTHY_NOISE * brightness
+    ]
+    if not noisy:
+        return []
+    return [
+        f"The input is noisier than the training data, by its standard deviation in {', '.join(noisy)}: spectra err "
+        "more than UNCERTAINTY says."
+    ]
 
 
 def _is_other_unit(own_median: float, median: float) -> bool:

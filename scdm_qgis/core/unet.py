@@ -96,7 +96,8 @@ class UNet(nn.Module):
         for level, blocks in enumerate(self.decoder):
             for block in blocks:  # type: ignore[attr-defined]
                 x = block(torch.cat([x, noisy_skips.pop(), condition_skips.pop()], dim=1), time)
-            x = self._upsample(x, level)
+            if level < len(self.upsamplers):
+                x = self.upsamplers[level](x)
         return self._last(x, size)
 
     def forward_twice(
@@ -126,7 +127,8 @@ class UNet(nn.Module):
                 both = block.condition_part(features).add_(part)
                 x = block.join(x, noisy, block.condition_rest(features), both, time)
                 without = block.join(without, noisy, rest, part.add_(empty_part), time)
-            x, without = self._upsample(x, level), self._upsample(without, level)
+            if level < len(self.upsamplers):
+                x, without = (self.upsamplers[level].for_sampling(of) for of in (x, without))  # type: ignore[operator]
         return self._last(x, size), self._last(without, size)
 
     def empty_condition(self, t: Tensor, height: int, width: int) -> List[EmptyCondition]:
@@ -161,9 +163,6 @@ class UNet(nn.Module):
         for block in self.middle:
             x = block(x, time)
         return x
-
-    def _upsample(self, x: Tensor, level: int) -> Tensor:
-        return self.upsamplers[level](x) if level < len(self.upsamplers) else x
 
     def _last(self, x: Tensor, size: torch.Size) -> Tensor:
         """Return the output, cut to the samples' size."""

@@ -256,12 +256,4 @@ def _leave_end_out(training: Region, first: bool, patches: ScenePatches) -> Spli
     held = max(1, side // LEFT_OUT)
     kept = side - held - min(patches.patch_size // 2, side // LEFT_OUT)
     kept_start, held_start = (side - kept, 0) if first else (0, side - held)
-    if upright:
-        return (
-            replace(training, row=training.row + kept_start, height=kept),
-            replace(training, row=training.row + held_start, height=held),
-        )
-    return (
-        replace(training, column=training.column + kept_start, width=kept),
-        replace(training, column=training.column + held_start, width=held),
-    )
+    return training.part(upright, kept_start, kept), training.part(upright, held_start, held)

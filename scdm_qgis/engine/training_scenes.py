@@ -14,11 +14,15 @@ from scdm_qgis.core.cascade_header import NodataPolicy, Normalisation
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.rgb_comparison import measure_distribution
 from scdm_qgis.core.rgb_distribution import RgbDistribution
+from scdm_qgis.core.rgb_noise import measure_detail
 from scdm_qgis.engine.job_values import BandText
 from scdm_qgis.raster.cube import Cube, fill_invalid, open_cube
 
 SMALLEST_HOLD_OUT_PIXELS = 64
 """A hold-out with fewer valid pixels says nothing."""
+
+FEWEST_PIXELS = 16
+"""Valid pixels a scene must have: with fewer, nothing is left to leave out."""
 
 _ROWS_AT_ONCE = 64
 
@@ -36,6 +40,12 @@ class Region:
     def slices(self) -> Tuple[slice, slice]:
         """Rows and columns, to index an array's last two axes."""
         return slice(self.row, self.row + self.height), slice(self.column, self.column + self.width)
+
+    def part(self, upright: bool, first: int, length: int) -> Region:
+        """Return some of its rows, where `upright`, or of its columns, counted from the region's first."""
+        if upright:
+            return Region(self.row + first, self.column, length, self.width)
+        return Region(self.row, self.column + first, self.height, length)
 
 
 @dataclass(frozen=True)
@@ -136,7 +146,7 @@ def load_scene(path: str, bands: BandChoice, validation_fraction: float, patch_s
     """Read a scene's bands into memory and set its hold-out aside.
 
     Raises:
-        UserError: no pixel is valid in all bands.
+        UserError: hardly any pixel is valid in all bands.
     """
     with open_cube(path) as cube:
         values = np.empty((len(bands.all), cube.height, cube.width), cube.dtype)
@@ -149,6 +159,12 @@ def load_scene(path: str, bands: BandChoice, validation_fraction: float, patch_s
             f"No pixel of '{path}' is valid in all bands used.",
             "Leave bands with much nodata out of BANDS, or choose another raster.",
         )
+    if valid.sum() < FEWEST_PIXELS:
+        raise UserError(
+            f"Only {valid.sum()} pixels of '{path}' are valid in all bands used; {FEWEST_PIXELS} are the fewest that "
+            "anything can be learned from.",
+            "Choose a larger raster.",
+        )
     training, hold_out = split_scene(valid, validation_fraction, patch_size)
     return Scene(path, fill_invalid(values, valid), valid, training, hold_out)
 
@@ -156,17 +172,17 @@ def load_scene(path: str, bands: BandChoice, validation_fraction: float, patch_s
 def split_scene(valid: np.ndarray, fraction: float, patch_size: int) -> Tuple[Region, Optional[Region]]:
     """Set an end of a scene aside, with half a patch of guard beside it.
 
-    It is the last `fraction` of the longer side; the first where the last is mostly nodata; an end of the
-    shorter side where both are. No training patch touches the hold-out. A scene too small for that is
-    trained on as a whole.
+    The scene is the smallest rectangle around its valid pixels. The end is the last `fraction` of the longer
+    side; the first where the last is mostly nodata; an end of the shorter side where both are. No training patch
+    touches the hold-out. A scene too small for that is trained on as a whole.
 
     Args:
         valid: valid pixels (row, column).
         fraction: share of the side.
         patch_size: side of a training patch.
     """
-    height, width = valid.shape
-    whole = Region(0, 0, height, width)
+    whole = _around(valid)
+    height, width = whole.height, whole.width
     wanted = max(SMALLEST_HOLD_OUT_PIXELS, 0.5 * fraction * valid.sum())
     for upright in (height >= width, height < width):
         side = height if upright else width
@@ -175,13 +191,18 @@ def split_scene(valid: np.ndarray, fraction: float, patch_size: int) -> Tuple[Re
         if held == 0 or kept < 2 * patch_size:
             continue
         for kept_from, held_from in ((0, side - held), (side - kept, 0)):
-            if upright:
-                training, hold_out = Region(kept_from, 0, kept, width), Region(held_from, 0, held, width)
-            else:
-                training, hold_out = Region(0, kept_from, height, kept), Region(0, held_from, height, held)
+            training, hold_out = (
+                whole.part(upright, first, length) for first, length in ((kept_from, kept), (held_from, held))
+            )
             if valid[hold_out.slices].sum() >= wanted and valid[training.slices].any():
                 return training, hold_out
     return whole, None
+
+
+def _around(valid: np.ndarray) -> Region:
+    """Return the smallest region that holds all valid pixels."""
+    rows, columns = (np.flatnonzero(valid.any(axis=axis)) for axis in (1, 0))
+    return Region(int(rows[0]), int(columns[0]), int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
 
 
 def measure_normalisation(scenes: Sequence[Scene], bands: BandChoice) -> Normalisation:
@@ -212,7 +233,11 @@ def measure_normalisation(scenes: Sequence[Scene], bands: BandChoice) -> Normali
 def measure_rgb(scenes: Sequence[Scene], bands: BandChoice) -> RgbDistribution:
     """Return the distribution of all valid RGB pixels of whole scenes, in data units."""
     index = [bands.all.index(band) for band in bands.rgb]
-    return measure_distribution(np.concatenate([scene.values[index][:, scene.valid].T for scene in scenes]))
+    images = [(scene.values[index], scene.valid) for scene in scenes]
+    return measure_distribution(
+        np.concatenate([rgb[:, valid].T for rgb, valid in images]),
+        np.concatenate([measure_detail(rgb, valid) for rgb, valid in images]),
+    )
 
 
 def output_policy(cubes: Sequence[Cube]) -> NodataPolicy:

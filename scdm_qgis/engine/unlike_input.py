@@ -9,6 +9,7 @@ import numpy as np
 
 from scdm_qgis.core.cascade_header import CascadeHeader
 from scdm_qgis.core.rgb_comparison import rgb_differences
+from scdm_qgis.core.rgb_noise import measure_detail
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.raster.cube import Cube
 from scdm_qgis.raster.tiles import Window
@@ -34,8 +35,8 @@ def warn_of_unlike_input(
     """
     if header.rgb_distribution is None:
         return
-    pixels = _sample_pixels(cube, rgb_bands, window)
-    differences = rgb_differences(pixels, header.rgb_distribution) if len(pixels) else []
+    pixels, detail = _sample(cube, rgb_bands, window)
+    differences = rgb_differences(pixels, detail, header.rgb_distribution) if len(pixels) else []
     for difference in differences:
         events.warning(difference)
     if differences:
@@ -45,15 +46,16 @@ def warn_of_unlike_input(
         )
 
 
-def _sample_pixels(cube: Cube, rgb_bands: Sequence[int], window: Window) -> np.ndarray:
-    """Return RGB pixels (pixel, 3) of pieces spread over the window; all of a small one."""
+def _sample(cube: Cube, rgb_bands: Sequence[int], window: Window) -> Tuple[np.ndarray, np.ndarray]:
+    """Return RGB pixels of pieces spread over the window, all of a small one, and their detail; (pixel, 3) each."""
     top, left, height, width = window
-    samples = []
+    pixels, detail = [], []
     for row, rows in spread(top, height):
         for column, columns in spread(left, width):
             rgb, valid = cube.read(rgb_bands, row, column, rows, columns)
-            samples.append(rgb[:, valid].T)
-    return np.concatenate(samples)
+            pixels.append(rgb[:, valid].T)
+            detail.append(measure_detail(rgb, valid))
+    return np.concatenate(pixels), np.concatenate(detail)
 
 
 def spread(first: int, length: int) -> List[Tuple[int, int]]:

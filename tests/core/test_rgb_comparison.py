@@ -11,40 +11,49 @@ def pixels(count=20_000, seed=0):
     return random.uniform(500, 4500, (count, 1)) * random.uniform(0.8, 1.2, (count, 3))
 
 
-TRAINED_ON = measure_distribution(pixels())
+def detail(noise=10.0, count=20_000):
+    """Return the detail of an image that shows nothing."""
+    return np.random.default_rng(0).normal(scale=noise, size=(count, 3))
+
+
+def differences(rgb, noise=10.0):
+    return rgb_differences(rgb, detail(noise), TRAINED_ON)
+
+
+TRAINED_ON = measure_distribution(pixels(), detail())
 
 
 def test_limits_are_quantiles():
     rgb = np.outer(np.arange(1001.0), [0.5, 1.0, 1.5])
-    measured = measure_distribution(rgb)
+    measured = measure_distribution(rgb, detail())
     assert measured.brightness == pytest.approx((1, 500, 999))
     assert measured.red_share == pytest.approx((1 / 6, 1 / 6), abs=0.001)
     assert RgbDistribution.from_json(measured.to_json()) == measured
 
 
 def test_the_training_data_and_data_like_it_are_not_spoken_of():
-    assert rgb_differences(pixels(), TRAINED_ON) == []
-    assert rgb_differences(pixels(seed=1), TRAINED_ON) == []
+    assert differences(pixels()) == []
+    assert differences(pixels(seed=1)) == []
 
 
 def test_brighter_and_darker():
-    (brighter,) = rgb_differences(1.5 * pixels(seed=1), TRAINED_ON)
+    (brighter,) = differences(1.5 * pixels(seed=1))
     expected = (1.5 * pixels(seed=1).mean(axis=1) > TRAINED_ON.brightness[2]).mean()
     assert brighter.startswith(f"{expected:.0%} of the pixels are brighter")
-    (darker,) = rgb_differences(0.5 * pixels(seed=1), TRAINED_ON)
+    (darker,) = differences(0.5 * pixels(seed=1))
     assert "darker" in darker
 
 
 def test_another_hue():
-    (said,) = rgb_differences(pixels(seed=1) * [1.3, 1, 0.7], TRAINED_ON)
+    (said,) = differences(pixels(seed=1) * [1.3, 1, 0.7])
     assert "another hue" in said
 
 
 def test_another_unit_and_pictures_for_the_screen():
-    (reflectance,) = rgb_differences(pixels(seed=1) / 10_000, TRAINED_ON)
+    (reflectance,) = differences(pixels(seed=1) / 10_000)
     assert "another unit or scale" in reflectance
     assert "1e+04" in reflectance and "screen" not in reflectance
-    (picture,) = rgb_differences(np.rint(pixels(seed=1) / 4500 * 200), TRAINED_ON)
+    (picture,) = differences(np.rint(pixels(seed=1) / 4500 * 200))
     assert "from 0 to 255" in picture
 
 
@@ -52,4 +61,20 @@ def test_dark_and_negative_pixels_have_no_hue():
     rgb = pixels(seed=1)
     rgb[:200] = 0
     rgb[200:300] = -50
-    assert rgb_differences(rgb, TRAINED_ON) == []
+    assert differences(rgb) == []
+
+
+def test_noise_is_spoken_of_where_it_is_much_more_than_the_training_data_has():
+    assert differences(pixels(seed=1), noise=15.0) == []
+    (said,) = differences(pixels(seed=1), noise=48.0)
+    assert "noisier than the training data" in said
+    assert "red (48, there 10)" in said and "blue (48, there 10)" in said
+    noiseless = measure_distribution(pixels(), detail(0.0))
+    assert rgb_differences(pixels(), detail(10.0), noiseless) == []  # hundredths of the brightness show in nothing
+
+
+def test_where_the_noise_is_unknown_nothing_is_said_of_it():
+    unknown = measure_distribution(pixels(), detail(count=10))
+    assert RgbDistribution.from_json(unknown.to_json()).to_json() == unknown.to_json()
+    assert rgb_differences(pixels(), detail(500.0), unknown) == []
+    assert rgb_differences(pixels(), detail(500.0, count=10), TRAINED_ON) == []

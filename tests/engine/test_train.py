@@ -59,6 +59,22 @@ def test_scenes_too_small_for_a_hold_out_are_judged_by_leaving_blocks_out(make_c
     assert ((shrinkage >= 0) & (shrinkage <= 1)).all()
 
 
+def test_blocks_are_left_out_of_what_is_valid(make_cube, train_stage, recorder):
+    values = np.zeros((9, 100, 40), np.uint16)
+    values[:, 33:67] = spectra(34, 40)
+    path, _ = train_stage(make_cube(values=values, nodata=0), patch_size=16, iterations=6)
+    assert read_header(path).training[0]["validation"]["left_out"]
+
+
+def test_a_scene_of_hardly_a_pixel_is_no_scene(make_cube, train_stage):
+    values = np.zeros((9, 40, 40), np.uint16)
+    values[:, 20, 5:20] = spectra()[:, 0, :15]
+    with pytest.raises(UserError, match="Only 15 pixels of .*cube.tif"):
+        train_stage(make_cube(values=values, nodata=0), patch_size=16, iterations=6)
+    values[:, 20, 20] = spectra()[:, 0, 20]
+    train_stage(make_cube(values=values, nodata=0), patch_size=16, iterations=6)
+
+
 def test_no_hold_out_is_said(make_cube, train_stage, recorder):
     path, results = train_stage(make_cube(), validation_fraction=0)
     assert results["VALIDATION_LOSS"] is None
