@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 
@@ -19,6 +19,8 @@ OTHER_UNIT_FACTOR = 4.0
 """Scenes of one sensor and kind of landscape hardly differ more than this in their median brightness."""
 
 LARGEST_BYTE = 255
+
+Noise = Tuple[float, float, float]
 
 NOISIER_FACTOR = 2.0
 """Scenes of one sensor hardly differ more than this in their noise."""
@@ -67,7 +69,9 @@ def rgb_differences(rgb: np.ndarray, detail: np.ndarray, trained_on: RgbDistribu
     return shares + _noisier(noise_of(detail), trained_on.noise, own_median)
 
 
-def _noisier(own: Tuple[float, ...], trained: Tuple[float, ...], brightness: float) -> List[str]:
+def _noisier(own: Optional[Noise], trained: Optional[Noise], brightness: float) -> List[str]:
+    if own is None or trained is None:
+        return []
     noisy = [
         f"{colour} ({here:.2g}, there {there:.2g})"
         for colour, here, there in zip(("red", "green", "blue"), own, trained)

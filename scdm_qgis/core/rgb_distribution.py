@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 
 @dataclass(frozen=True)
@@ -15,17 +14,17 @@ class RgbDistribution:
         brightness: lowest, median and highest mean of red, green and blue, but for the tails.
         red_share: lowest and highest share of red in the sum of the three, likewise.
         green_share: the same of green.
-        noise: standard deviation of red, green and blue, see `rgb_noise.noise_of`; NaN where unknown.
+        noise: standard deviation of red, green and blue, see `rgb_noise.noise_of`; None where unknown.
     """
 
     brightness: Tuple[float, float, float]
     red_share: Tuple[float, float]
     green_share: Tuple[float, float]
-    noise: Tuple[float, float, float] = (math.nan,) * 3
+    noise: Optional[Tuple[float, float, float]] = None
 
     def to_json(self) -> Dict[str, Any]:
-        """Return the limits as JSON values, which know no NaN."""
-        return {**asdict(self), "noise": None if any(map(math.isnan, self.noise)) else self.noise}
+        """Return the limits as JSON values."""
+        return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RgbDistribution:
@@ -34,5 +33,8 @@ class RgbDistribution:
         (red_low, red_high), (green_low, green_high) = (
             (float(first), float(last)) for first, last in (values["red_share"], values["green_share"])
         )
-        red, green, blue = (float(value) for value in values.get("noise") or (math.nan,) * 3)
-        return cls((low, median, high), (red_low, red_high), (green_low, green_high), (red, green, blue))
+        limits = (low, median, high), (red_low, red_high), (green_low, green_high)
+        if values.get("noise") is None:
+            return cls(*limits)
+        red, green, blue = (float(value) for value in values["noise"])
+        return cls(*limits, (red, green, blue))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 from scipy.ndimage import binary_erosion, convolve
@@ -28,8 +28,8 @@ def measure_detail(rgb: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.stack([convolve(band.astype(np.float64), _OPERATOR)[inner] for band in rgb], axis=1)
 
 
-def noise_of(detail: np.ndarray) -> Tuple[float, float, float]:
-    """Return the standard deviation of the noise of red, green and blue; NaN where there is too little to tell.
+def noise_of(detail: np.ndarray) -> Optional[Tuple[float, float, float]]:
+    """Return the standard deviation of the noise of red, green and blue; None where there is too little to tell.
 
     What is seen has the same detail in all three, noise has not: so it is what the other two do not tell of a
     band's detail by a straight line. The median size counts, which few strong edges do not change.
@@ -38,7 +38,7 @@ def noise_of(detail: np.ndarray) -> Tuple[float, float, float]:
         detail: of one image or of several together, see `measure_detail`.
     """
     if len(detail) < FEWEST_PIXELS:
-        return (float("nan"),) * 3
+        return None
     left = []
     for colour in range(3):
         others = np.delete(detail, colour, axis=1)
