@@ -1,4 +1,4 @@
-"""Measure the RGB pixels a model is trained on, and say how others differ from them. Numpy only."""
+"""Measure the RGB pixels a model is trained on, and say how others differ from them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import List, Optional, Tuple
 import numpy as np
 
 from scdm_qgis.core.rgb_distribution import RgbDistribution
-from scdm_qgis.core.rgb_noise import noise_of
+from scdm_qgis.core.rgb_noise import Noise, noise_of
 
 TAIL = 0.001
 """Share of the training pixels beyond either limit."""
@@ -20,13 +20,11 @@ OTHER_UNIT_FACTOR = 4.0
 
 LARGEST_BYTE = 255
 
-Noise = Tuple[float, float, float]
-
 NOISIER_FACTOR = 2.0
 """Scenes of one sensor hardly differ more than this in their noise."""
 
-NOTEWORTHY_NOISE = 0.01
-"""Share of the median brightness below which noise is not spoken of."""
+NOTEWORTHY_NOISE = 0.005
+"""Share of the range of the training pixels' brightness below which noise is not spoken of."""
 
 
 def measure_distribution(rgb: np.ndarray, detail: np.ndarray) -> RgbDistribution:
@@ -66,22 +64,22 @@ def rgb_differences(rgb: np.ndarray, detail: np.ndarray, trained_on: RgbDistribu
         (hue & ~_outside(brightness, (low, high)), "have another hue than nearly all of the training data"),
     ]
     shares = [f"{share.mean():.0%} of the pixels {way}." for share, way in ways if share.mean() >= NOTEWORTHY_SHARE]
-    return shares + _noisier(noise_of(detail), trained_on.noise, own_median)
+    return shares + _noisier(noise_of(detail), trained_on.noise, high - low)
 
 
-def _noisier(own: Optional[Noise], trained: Optional[Noise], brightness: float) -> List[str]:
+def _noisier(own: Optional[Noise], trained: Optional[Noise], brightness_range: float) -> List[str]:
     if own is None or trained is None:
         return []
     noisy = [
         f"{colour} ({here:.2g}, there {there:.2g})"
         for colour, here, there in zip(("red", "green", "blue"), own, trained)
-        if here > NOISIER_FACTOR * there and here > NOTEWORTHY_NOISE * brightness
+        if here > max(NOISIER_FACTOR * there, NOTEWORTHY_NOISE * brightness_range)
     ]
     if not noisy:
         return []
     return [
-        f"The input is noisier than the training data, by its standard deviation in {', '.join(noisy)}: spectra err "
-        "more than UNCERTAINTY says."
+        "The input is noisier than the training data, or its finest detail is more colourful, by the standard "
+        f"deviation in {', '.join(noisy)}: spectra err more than UNCERTAINTY says."
     ]
 
 

@@ -1,4 +1,4 @@
-"""How noisy an RGB image is, whatever it shows. Numpy only."""
+"""How noisy an RGB image is."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ _OPERATOR = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6
 _MEDIAN_OF_NORMAL = 0.6745
 """Median size of normal noise of deviation 1."""
 
+_ORDINARY = 5.0
+"""Detail of more deviations than this is no noise: an edge, or a spike, which would bend the straight line."""
+
 FEWEST_PIXELS = 256
 """Of fewer pixels the noise cannot be told."""
+
+Noise = Tuple[float, float, float]
+"""Standard deviations of the noise of red, green and blue."""
 
 
 def measure_detail(rgb: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -28,20 +34,27 @@ def measure_detail(rgb: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.stack([convolve(band.astype(np.float64), _OPERATOR)[inner] for band in rgb], axis=1)
 
 
-def noise_of(detail: np.ndarray) -> Optional[Tuple[float, float, float]]:
-    """Return the standard deviation of the noise of red, green and blue; None where there is too little to tell.
+def noise_of(detail: np.ndarray) -> Optional[Noise]:
+    """Return the noise of images, in their unit; None where there is too little to tell.
 
-    What is seen has the same detail in all three, noise has not: so it is what the other two do not tell of a
-    band's detail by a straight line. The median size counts, which few strong edges do not change.
+    What is seen has much the same detail in all three colours, noise has not: so it is what the other two do not
+    tell of a colour's detail by a straight line. Texture of many colours counts as noise, too.
 
     Args:
         detail: of one image or of several together, see `measure_detail`.
     """
     if len(detail) < FEWEST_PIXELS:
         return None
-    left = []
+    ordinary = detail[(np.abs(detail) <= _ORDINARY * _deviation(detail)).all(axis=1)]
+    left = np.empty_like(ordinary)
     for colour in range(3):
-        others = np.delete(detail, colour, axis=1)
-        told, *_ = np.linalg.lstsq(others, detail[:, colour], rcond=None)
-        left.append(float(np.median(np.abs(detail[:, colour] - others @ told)) / _MEDIAN_OF_NORMAL))
-    return left[0], left[1], left[2]
+        others = np.delete(ordinary, colour, axis=1)
+        told, *_ = np.linalg.lstsq(others, ordinary[:, colour], rcond=None)
+        left[:, colour] = ordinary[:, colour] - others @ told
+    red, green, blue = _deviation(left).tolist()
+    return red, green, blue
+
+
+def _deviation(values: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of each column that a normal distribution with its median size has."""
+    return np.asarray(np.median(np.abs(values), axis=0) / _MEDIAN_OF_NORMAL)

@@ -57,7 +57,8 @@ class ScenePatches:
             condition.append(pixels[1])
             valid.append(torch.from_numpy(scene.valid.reshape(-1)).to(device))
         self._target, self._condition, self._valid = torch.cat(target), torch.cat(condition), torch.cat(valid)
-        self._masks = [scene.valid for scene in scenes]
+        self.masks = [scene.valid for scene in scenes]
+        """Valid pixels of every scene (row, column)."""
         self.wholes = [Region(0, 0, *scene.valid.shape) for scene in scenes]
         sizes = [scene.valid.size for scene in scenes]
         self._firsts = [sum(sizes[:i]) for i in range(len(sizes))]
@@ -67,7 +68,7 @@ class ScenePatches:
         self.splits = list(splits)
         self._height = min(self.patch_size, *(training.height for training, _ in splits))
         self._width = min(self.patch_size, *(training.width for training, _ in splits))
-        self._centres = [np.argwhere(mask[training.slices]) for mask, (training, _) in zip(self._masks, splits)]
+        self._centres = [np.argwhere(mask[training.slices]) for mask, (training, _) in zip(self.masks, splits)]
         counts = np.array([len(centres) for centres in self._centres], np.float64)
         self._shares = counts / counts.sum()
 
@@ -90,7 +91,7 @@ class ScenePatches:
             condition band) and target (pixel, target band).
         """
         total, before = sum(training.height for training, _ in self.splits), 0
-        for first, mask, (training, _) in zip(self._firsts, self._masks, self.splits):
+        for first, mask, (training, _) in zip(self._firsts, self.masks, self.splits):
             rows, columns = training.slices
             for row in range(rows.start, rows.stop):
                 pixels = first + row * mask.shape[1] + columns.start + np.flatnonzero(mask[row, columns])
@@ -130,14 +131,14 @@ class ScenePatches:
         region = self.splits[scene][1]
         if region is None:
             return
-        seen = np.zeros(self._masks[scene].shape, bool)
+        seen = np.zeros(self.masks[scene].shape, bool)
         height, width = min(self._height, region.height), min(self._width, region.width)
         for row in _starts(region.row, region.height, height):
             for column in _starts(region.column, region.width, width):
                 window = (slice(row, row + height), slice(column, column + width))
                 fresh = ~seen[window]
                 seen[window] = True
-                if (fresh & self._masks[scene][window]).any():
+                if (fresh & self.masks[scene][window]).any():
                     yield self._window(scene, row, column, height, width), fresh
 
     def _cut(self, generator: np.random.Generator) -> Indices:
@@ -160,7 +161,7 @@ class ScenePatches:
 
     def _window(self, scene: int, row: int, column: int, height: int, width: int) -> Indices:
         rows, columns = np.arange(row, row + height), np.arange(column, column + width)
-        return np.asarray(self._firsts[scene] + rows[:, None] * self._masks[scene].shape[1] + columns)
+        return np.asarray(self._firsts[scene] + rows[:, None] * self.masks[scene].shape[1] + columns)
 
     def _gather(self, indices: Indices) -> Batch:
         """Return the pixels numbered (patch, row, column)."""

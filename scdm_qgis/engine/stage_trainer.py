@@ -37,7 +37,7 @@ JUDGED_SHARE = 0.6
 """Share of the iterations that keep off the hold-out."""
 
 LEFT_OUT = 4
-"""Scenes too small for a hold-out have one part in this many left out at either end of their longer side."""
+"""Scenes too small for a hold-out have one pixel in this many left out at either end of their longer side."""
 
 LEFT_OUT_ITERATIONS = 3
 """A training with blocks left out takes one iteration in this many of the stage's own."""
@@ -166,7 +166,7 @@ class StageTrainer:
         trainer = replace(self, settings=settings)
         folds, left = [], []
         for first in (True, False):
-            part = patches.with_splits([_leave_end_out(training, first, patches) for training, _ in patches.splits])
+            part = patches.with_splits([_leave_end_out(mask, first, patches.patch_size) for mask in patches.masks])
             fold, residuals = trainer._new_stage(part)
             training = Training(fold, settings)
             train(training, part, trainer._after_iteration(None, None), settings.iterations)
@@ -249,11 +249,23 @@ class StageTrainer:
         return after
 
 
-def _leave_end_out(training: Region, first: bool, patches: ScenePatches) -> Split:
-    """Return a scene's region without one end of its longer side and a guard, and that end."""
-    upright = training.height >= training.width
-    side = training.height if upright else training.width
-    held = max(1, side // LEFT_OUT)
-    kept = side - held - min(patches.patch_size // 2, side // LEFT_OUT)
-    kept_start, held_start = (side - kept, 0) if first else (0, side - held)
-    return training.part(upright, kept_start, kept), training.part(upright, held_start, held)
+def _leave_end_out(valid: np.ndarray, first: bool, patch_size: int) -> Split:
+    """Return a scene without one end of its longer side and a guard, and that end.
+
+    The longer side is that of the smallest rectangle around the valid pixels. The end holds one in `LEFT_OUT` of
+    them; the guard has half a patch, but never so much that less than half of the pixels is left.
+
+    Args:
+        valid: valid pixels (row, column), at least `FEWEST_PIXELS`.
+        first: whether the first end is left out, or the last.
+        patch_size: side of a training patch.
+    """
+    upright = bool(np.ptp(np.flatnonzero(valid.any(axis=1))) >= np.ptp(np.flatnonzero(valid.any(axis=0))))
+    counts = valid.sum(axis=1 if upright else 0)
+    share = np.cumsum(counts if first else counts[::-1]) / counts.sum()
+    # The last line with a valid pixel is always kept.
+    held = min(int(np.searchsorted(share, 1 / LEFT_OUT)) + 1, int(np.searchsorted(share, 1)))
+    guard = min(patch_size // 2, max(0, int(np.searchsorted(share, 0.5, "right")) - held))
+    whole, kept = Region(0, 0, *valid.shape), len(counts) - held - guard
+    kept_from, held_from = (held + guard, 0) if first else (0, kept + guard)
+    return whole.part(upright, kept_from, kept), whole.part(upright, held_from, held)

@@ -172,17 +172,17 @@ def load_scene(path: str, bands: BandChoice, validation_fraction: float, patch_s
 def split_scene(valid: np.ndarray, fraction: float, patch_size: int) -> Tuple[Region, Optional[Region]]:
     """Set an end of a scene aside, with half a patch of guard beside it.
 
-    The scene is the smallest rectangle around its valid pixels. The end is the last `fraction` of the longer
-    side; the first where the last is mostly nodata; an end of the shorter side where both are. No training patch
-    touches the hold-out. A scene too small for that is trained on as a whole.
+    It is the last `fraction` of the longer side; the first where the last, or what is left then, is mostly nodata; an
+    end of the shorter side where that is no better. No training patch touches the hold-out. A scene too small for
+    that is trained on as a whole.
 
     Args:
         valid: valid pixels (row, column).
         fraction: share of the side.
         patch_size: side of a training patch.
     """
-    whole = _around(valid)
-    height, width = whole.height, whole.width
+    height, width = valid.shape
+    whole = Region(0, 0, height, width)
     wanted = max(SMALLEST_HOLD_OUT_PIXELS, 0.5 * fraction * valid.sum())
     for upright in (height >= width, height < width):
         side = height if upright else width
@@ -191,18 +191,11 @@ def split_scene(valid: np.ndarray, fraction: float, patch_size: int) -> Tuple[Re
         if held == 0 or kept < 2 * patch_size:
             continue
         for kept_from, held_from in ((0, side - held), (side - kept, 0)):
-            training, hold_out = (
-                whole.part(upright, first, length) for first, length in ((kept_from, kept), (held_from, held))
-            )
-            if valid[hold_out.slices].sum() >= wanted and valid[training.slices].any():
+            training, hold_out = whole.part(upright, kept_from, kept), whole.part(upright, held_from, held)
+            to_train = 0.5 * kept / side * valid.sum()
+            if valid[hold_out.slices].sum() >= wanted and valid[training.slices].sum() >= to_train:
                 return training, hold_out
     return whole, None
-
-
-def _around(valid: np.ndarray) -> Region:
-    """Return the smallest region that holds all valid pixels."""
-    rows, columns = (np.flatnonzero(valid.any(axis=axis)) for axis in (1, 0))
-    return Region(int(rows[0]), int(columns[0]), int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
 
 
 def measure_normalisation(scenes: Sequence[Scene], bands: BandChoice) -> Normalisation:

@@ -65,12 +65,19 @@ def test_dark_and_negative_pixels_have_no_hue():
 
 
 def test_noise_is_spoken_of_where_it_is_much_more_than_the_training_data_has():
-    assert differences(pixels(seed=1), noise=15.0) == []
+    assert differences(pixels(seed=1), noise=19.0) == []
     (said,) = differences(pixels(seed=1), noise=48.0)
     assert "noisier than the training data" in said
     assert "red (48, there 10)" in said and "blue (48, there 10)" in said
     noiseless = measure_distribution(pixels(), detail(0.0))
-    assert rgb_differences(pixels(), detail(10.0), noiseless) == []  # hundredths of the brightness show in nothing
+    assert rgb_differences(pixels(), detail(10.0), noiseless) == []  # thousandths of what is seen show in nothing
+
+
+def test_noise_of_centred_data_is_measured_by_their_range():
+    centred = pixels() - 2500
+    trained_on = measure_distribution(centred, detail(1.0))
+    assert rgb_differences(centred, detail(10.0), trained_on) == []
+    assert "noisier" in rgb_differences(centred, detail(100.0), trained_on)[0]
 
 
 def test_where_the_noise_is_unknown_nothing_is_said_of_it():

@@ -30,6 +30,13 @@ def test_noise_alone_has_its_deviation():
     assert noise_of(measure_detail(noise((3, 30, 300)), EVERYWHERE)) == pytest.approx((3, 30, 300), rel=0.05)
 
 
+def test_spikes_are_no_noise():
+    image = scene() + noise((5, 20, 60))
+    clean = noise_of(measure_detail(image, EVERYWHERE))
+    image[1][np.random.default_rng(2).random(EVERYWHERE.shape) < 0.002] = 60_000
+    assert noise_of(measure_detail(image, EVERYWHERE)) == pytest.approx(clean, rel=0.1)
+
+
 def test_planes_have_no_detail():
     row, column = np.mgrid[:120, :100]
     assert np.allclose(measure_detail(np.stack([row, column, 3 * row - column]), EVERYWHERE), 0)

@@ -59,11 +59,18 @@ def test_scenes_too_small_for_a_hold_out_are_judged_by_leaving_blocks_out(make_c
     assert ((shrinkage >= 0) & (shrinkage <= 1)).all()
 
 
-def test_blocks_are_left_out_of_what_is_valid(make_cube, train_stage, recorder):
+@pytest.mark.parametrize("rows", [(33, 67), (0, 10), (90, 100)])
+@pytest.mark.parametrize("far", [False, True])
+def test_blocks_are_left_out_of_what_is_valid(make_cube, train_stage, rows, far):
+    """Wherever the valid pixels lie, and be there one far from all others."""
     values = np.zeros((9, 100, 40), np.uint16)
-    values[:, 33:67] = spectra(34, 40)
+    values[:, slice(*rows)] = spectra(rows[1] - rows[0], 40)
+    if far:
+        values[:, 99 - rows[0], 39] = spectra()[:, 0, 0]
     path, _ = train_stage(make_cube(values=values, nodata=0), patch_size=16, iterations=6)
-    assert read_header(path).training[0]["validation"]["left_out"]
+    validation = read_header(path).training[0]["validation"]
+    assert validation["left_out"]
+    assert 0.1 < validation["coverage"][0] < validation["coverage"][1] <= 1
 
 
 def test_a_scene_of_hardly_a_pixel_is_no_scene(make_cube, train_stage):
