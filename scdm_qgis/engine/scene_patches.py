@@ -87,10 +87,10 @@ class ScenePatches:
         """Yield the valid training pixels, a row of each scene at a time.
 
         Yields:
-            The share of all rows that came before, from 0 to below 1; normalised condition (pixel,
+            The share of all rows with such pixels that came before, from 0 to below 1; normalised condition (pixel,
             condition band) and target (pixel, target band).
         """
-        total, before = sum(training.height for training, _ in self.splits), 0
+        total, before = sum(len(np.unique(centres[:, 0])) for centres in self._centres), 0
         for first, mask, (training, _) in zip(self._firsts, self.masks, self.splits):
             rows, columns = training.slices
             for row in range(rows.start, rows.stop):
@@ -98,7 +98,7 @@ class ScenePatches:
                 if len(pixels):
                     chosen = torch.from_numpy(pixels).to(self._target.device)
                     yield before / total, self._condition[chosen].cpu().numpy(), self._target[chosen].cpu().numpy()
-                before += 1
+                    before += 1
 
     def hold_out_batches(self, most: int, batch_size: int) -> List[Batch]:
         """Return the parts to judge on as patches, every valid pixel counting once.

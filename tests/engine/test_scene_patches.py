@@ -112,6 +112,13 @@ def test_nodata_is_masked_and_several_scenes_take_turns(make_raster):
     assert sum(len(target) for _, _, target in patches.training_rows()) == 2 * 100 * 40 - 100
 
 
+def test_rows_of_nodata_count_for_nothing(make_raster):
+    values = counting_cube()
+    values[:, 10:90] = 0
+    patches, _ = make_patches([make_raster(values, nodata=0)])
+    assert [share for share, _, _ in patches.training_rows()] == [row / 20 for row in range(20)]
+
+
 def test_other_splits_leave_the_pixels_where_they_are(make_raster):
     patches, normalisation = make_patches([make_raster(counting_cube())])
     (whole, _) = patches.splits[0]
