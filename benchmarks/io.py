@@ -23,7 +23,7 @@ from scdm_qgis.engine import assemble, create_demo_scene, reconstruct, train
 from scdm_qgis.engine.batch_size import enough_tiles
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.jobs import AssembleCascade, CreateDemoScene, RgbToHyperspectral, TrainCascadeStage
-from scdm_qgis.engine.tile_batches import TilePixels, plan_batches, read_tiles, rows_of_tiles
+from scdm_qgis.engine.tile_batches import TilePixels, plan_batches, read_tiles
 from scdm_qgis.engine.tile_reconstructor import Sampling, TileReconstructor
 from scdm_qgis.engine.tiling import choose_tiling
 from scdm_qgis.raster.cube import open_cube
@@ -47,8 +47,7 @@ def read_all(job: RgbToHyperspectral, cascade: Cascade, sampling: Sampling) -> L
     with open_cube(job.input) as cube:
         tiling = choose_tiling(job, cube, cascade.header)
         size = enough_tiles("cpu", tiling.lattice.tile_size)
-        rows = rows_of_tiles(tiling.lattice, tiling.window, 0, size)
-        batches = plan_batches(tiling.lattice, tiling.window, rows, lambda: size)
+        batches = plan_batches(tiling.lattice, tiling.window, 0, lambda: size)
         return [read_tiles(cube, tiling.rgb_bands, tiles, margin) for tiles in batches]
 
 

@@ -32,7 +32,7 @@ from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.engine.batch_size import enough_tiles
 from scdm_qgis.engine.events import EventWriter, parse_event
 from scdm_qgis.engine.jobs import RgbToHyperspectral
-from scdm_qgis.engine.tile_batches import plan_batches, rows_of_tiles
+from scdm_qgis.engine.tile_batches import plan_batches
 from scdm_qgis.engine.tiling import choose_tiling
 from scdm_qgis.processing.child_process import child_environment
 from scdm_qgis.raster.cube import open_cube
@@ -97,8 +97,7 @@ def first_batch_percent(job: RgbToHyperspectral) -> float:
     with open_cube(job.input) as cube:
         tiling = choose_tiling(job, cube, header)
     size = enough_tiles("cpu", tiling.lattice.tile_size)
-    rows = rows_of_tiles(tiling.lattice, tiling.window, 0, size)
-    first = next(plan_batches(tiling.lattice, tiling.window, rows, lambda: size))
+    first = next(plan_batches(tiling.lattice, tiling.window, 0, lambda: size))
     return 100 * len(first) / (tiling.lattice.rows * tiling.lattice.columns)
 
 

@@ -74,8 +74,7 @@ def footprint(
         memory += bands * size * min(BLOCK, height) * width
         disk.append(bands * size * (height - rows) * width)
     made = sum(len(stage.bands) for stage in header.stages) + len(header.stages[-1].bands)
-    # One more batch waits: the last tiles of a group of rows.
-    memory += (write_behind.DEPTH + 3) * pixels_a_batch * made * _FLOAT
+    memory += (write_behind.DEPTH + 2) * pixels_a_batch * made * _FLOAT
     memory += (read_ahead.DEPTH + 1) * pixels_a_batch * 3 * _FLOAT
     if computes_here:
         widest = max(stage.network.base_channels for stage in header.stages)

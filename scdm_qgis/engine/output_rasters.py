@@ -70,7 +70,6 @@ class OutputRasters:
         tags: of every raster.
         rows: first rows that an interrupted run has left whole.
         clipped: values it clipped in them, for each raster.
-        first_tile_row: row of the lattice that the first tiles to come lie in.
     """
 
     def __init__(
@@ -82,7 +81,6 @@ class OutputRasters:
         tags: Dict[str, str],
         rows: int,
         clipped: List[int],
-        first_tile_row: int,
     ) -> None:
         self._products = products
         self._stages = [header.stages[product.stage_number] for product in products]
@@ -91,8 +89,6 @@ class OutputRasters:
         self._tags = tags
         self._rows = rows
         self._clipped = clipped
-        self._row = first_tile_row
-        self._waiting: Dict[Tuple[int, int], List[Tuple[Tile, np.ndarray]]] = {}
         self._read_from = 0, 0, (np.empty((3, 0, 0), np.float32), np.empty((0, 0), bool))
 
     def __enter__(self) -> OutputRasters:
@@ -108,8 +104,8 @@ class OutputRasters:
                 self._writers.append(stack.enter_context(writer))
             if self._rows < height:
                 rest = (top + self._rows, left, height - self._rows, width)
-                rows, self._columns = self._tiling.lattice.places(rest)
-                self._first_row, self._column = rows.start, self._columns.start
+                rows, columns = self._tiling.lattice.places(rest)
+                self._first_row, self._last_column = rows[0], columns[-1]
                 self._blenders = [
                     TileBlender(self._tiling.lattice, rest, len(stage.bands), self._masked(stage, product, writer))
                     for product, stage, writer in zip(self._products, self._stages, self._writers)
@@ -135,33 +131,23 @@ class OutputRasters:
     def take(self, tiles: Sequence[Tile], spectra: Optional[TileSpectra]) -> bool:
         """Write what a batch finishes; return whether a row of tiles is whole now.
 
-        A tile waits here until those above it and left of it have come.
-
         Args:
-            tiles: of the batch, all of them.
+            tiles: of the batch, all of them, row by row as `plan_batches` has them.
             spectra: of those with valid pixels; None where none has.
         """
-        self._waiting.update({_place(tile): [] for tile in tiles})
-        if spectra is not None:
-            for number, tile in enumerate(spectra.tiles):
-                self._waiting[_place(tile)] = [(tile, _values(product, spectra, number)) for product in self._products]
-        row_before = self._row
-        while (self._row, self._column) in self._waiting:
-            self._blend(self._waiting.pop((self._row, self._column)))
-        return self._row > row_before
-
-    def _blend(self, values: List[Tuple[Tile, np.ndarray]]) -> None:
-        """Blend the tile whose turn it is, once a product; no values where it has no valid pixel."""
-        wanted = self._row >= self._first_row  # rows above are there already, and were computed for their batches
-        if wanted:
-            for blender, (tile, tile_values) in zip(self._blenders, values):
-                blender.add(tile, tile_values)
-        self._column += 1
-        if self._column == self._columns.stop:
-            if wanted:
+        numbers = {} if spectra is None else {tile: number for number, tile in enumerate(spectra.tiles)}
+        row_is_whole = False
+        for tile in tiles:
+            if tile.lattice_row < self._first_row:  # it is there already, and was computed for its batch
+                continue
+            if spectra is not None and tile in numbers:
+                for product, blender in zip(self._products, self._blenders):
+                    blender.add(tile, _values(product, spectra, numbers[tile]))
+            if tile.lattice_column == self._last_column:
+                row_is_whole = True
                 for blender in self._blenders:
-                    blender.end_tile_row(self._row)
-            self._row, self._column = self._row + 1, self._columns.start
+                    blender.end_tile_row(tile.lattice_row)
+        return row_is_whole
 
     def checkpoint(self) -> Tuple[int, List[int]]:
         """Put what is written on the disk; return how many rows are whole, and the values clipped in each raster."""
@@ -196,10 +182,6 @@ class OutputRasters:
             writer.write(row - top, column - left, values, valid)
 
         return write
-
-
-def _place(tile: Tile) -> Tuple[int, int]:
-    return tile.lattice_row, tile.lattice_column
 
 
 def _values(product: Product, spectra: TileSpectra, number: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from scdm_qgis.engine.journal import Done, Journal
 from scdm_qgis.engine.output_rasters import OutputRasters, wanted_products
 from scdm_qgis.engine.progress import Progress
 from scdm_qgis.engine.this_machine import ThisMachine
-from scdm_qgis.engine.tile_batches import plan_batches, rows_a_group, rows_of_tiles
+from scdm_qgis.engine.tile_batches import first_tile, plan_batches
 from scdm_qgis.engine.tile_reconstructor import Sampling, TileSpectra
 from scdm_qgis.engine.tiling import Tiling, check_any_valid, choose_tiling
 from scdm_qgis.engine.unlike_input import warn_of_unlike_input
@@ -120,20 +120,19 @@ def _reconstruct_raster(
     here = job.cluster is None and computing.device_type == "cpu"
     needed = footprint(header, settings, tiling, products, done.batch_size, done.rows, here)
     check_footprint(needed, products, events)
-    _, columns = tiling.lattice.places(tiling.window)
-    together = rows_a_group(done.batch_size, len(columns)) * tiling.lattice.tile_size
-    fit_block_cache(cube, together + 2 * cascade.context_radius)
+    fit_block_cache(cube, tiling.lattice.tile_size + 2 * cascade.context_radius)
     if taken_up is None:
         journal.remove()
     try:
         with ExitStack() as stack:
             read_again = stack.enter_context(open_cube(job.input))
-            rows = rows_of_tiles(tiling.lattice, tiling.window, done.rows, done.batch_size)
-            outputs = OutputRasters(products, header, read_again, tiling, tags, done.rows, done.clipped, rows.start)
+            outputs = OutputRasters(products, header, read_again, tiling, tags, done.rows, done.clipped)
             stack.enter_context(outputs)
             if done.rows < height:
-                progress = Progress(events, _count_tiles(tiling, rows) * sampling.steps, 100 * done.rows / height)
-                batches = plan_batches(tiling.lattice, tiling.window, rows, lambda: computing.batch_size)
+                first = first_tile(tiling.lattice, tiling.window, done.rows, done.batch_size)
+                steps = (_count_tiles(tiling) - first) * sampling.steps
+                progress = Progress(events, steps, 100 * done.rows / height)
+                batches = plan_batches(tiling.lattice, tiling.window, first, lambda: computing.batch_size)
                 spectra = stack.enter_context(closing(computing.spectra(batches, sampling, done.threads, progress)))
                 _write_all(spectra, outputs, journal, lambda: replace(done, batch_size=computing.batch_size))
             _warn_of_clipping(outputs.clipped, height * width * outputs.band_count, events)
@@ -224,10 +223,9 @@ def _fingerprint(
     }
 
 
-def _count_tiles(tiling: Tiling, rows: Optional[range] = None) -> int:
-    """Return how many tiles there are in some rows of tiles, or in all."""
-    all_rows, columns = tiling.lattice.places(tiling.window)
-    return len(all_rows if rows is None else rows) * len(columns)
+def _count_tiles(tiling: Tiling) -> int:
+    rows, columns = tiling.lattice.places(tiling.window)
+    return len(rows) * len(columns)
 
 
 def _warn_of_clipping(clipped: int, values: int, events: EventWriter) -> None:

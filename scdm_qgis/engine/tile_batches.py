@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Callable, Iterator, List, Sequence, Tuple
@@ -10,9 +11,6 @@ import numpy as np
 
 from scdm_qgis.raster.cube import Cube, fill_invalid
 from scdm_qgis.raster.tiles import Lattice, Tile, Window
-
-BATCHES_A_GROUP = 4
-"""Rows of tiles are taken together until they fill about this many batches."""
 
 
 @dataclass(frozen=True)
@@ -30,49 +28,41 @@ class TilePixels:
     valid: np.ndarray
 
 
-def rows_of_tiles(lattice: Lattice, window: Window, rows_done: int, batch_size: int) -> range:
-    """Return the rows of tiles still to compute where the first `rows_done` rows of a window are there already.
+def first_tile(lattice: Lattice, window: Window, rows_done: int, batch_size: int) -> int:
+    """Return which tile of a window, counted row by row, a run begins with that finds its first rows done.
 
-    They begin where a group of `plan_batches` does.
+    It is the first of a batch that the run would have computed from the beginning.
     """
     row, column, height, width = window
-    all_rows, columns = lattice.places(window)
-    rest, _ = lattice.places((row + rows_done, column, height - rows_done, width))
-    together = rows_a_group(batch_size, len(columns))
-    return range(rest.start - (rest.start - all_rows.start) % together, all_rows.stop)
+    (all_rows, columns), (rows, _) = (
+        lattice.places(window),
+        lattice.places((row + rows_done, column, height - rows_done, width)),
+    )
+    batches = math.ceil(len(rows) * len(columns) / batch_size)
+    return max(0, len(all_rows) * len(columns) - batches * batch_size)
 
 
 def plan_batches(
-    lattice: Lattice, window: Window, rows: range, batch_size: Callable[[], int]
+    lattice: Lattice, window: Window, first: int, batch_size: Callable[[], int]
 ) -> Iterator[Tuple[Tile, ...]]:
-    """Yield the tiles of rows of tiles in batches of one size of tile.
+    """Yield the tiles of a window in batches, row by row.
 
-    Rows are taken in groups, which a batch never leaves: so the many rows of a narrow raster do not end with a
-    batch half empty each, and a run that goes on in the middle of a raster finds the same batches. The narrow
-    tiles at a group's right end come first, so that its rows become whole in turn.
+    The batch that is not full comes first, so that the first result is there soon.
 
     Args:
         lattice: the tiles.
         window: of the raster that is wanted.
-        rows: rows of tiles, see `rows_of_tiles`.
-        batch_size: how many tiles a batch may have, asked for each group.
+        first: which tile to begin with, see `first_tile`.
+        batch_size: how many tiles a batch may have, asked for each batch.
     """
-    _, columns = lattice.places(window)
-    row = rows.start
-    while row < rows.stop:
+    rows, columns = lattice.places(window)
+    count = len(rows) * len(columns)
+    while first < count:
         size = batch_size()
-        end = min(row + rows_a_group(size, len(columns)), rows.stop)
-        group = [tile for number in range(row, end) for tile in lattice.tile_row(number, columns)]
-        group.sort(key=lambda tile: (tile.width, -tile.height))
-        for _, same in groupby(group, key=lambda tile: (tile.width, tile.height)):
-            tiles = list(same)
-            yield from (tuple(tiles[first : first + size]) for first in range(0, len(tiles), size))
-        row = end
-
-
-def rows_a_group(batch_size: int, columns: int) -> int:
-    """Return how many rows of tiles fill the batches of a group; no more than one batch of their last tiles."""
-    return min(batch_size, -(-BATCHES_A_GROUP * batch_size // columns))
+        end = first + ((count - first) % size or size)
+        places = (divmod(number, len(columns)) for number in range(first, end))
+        yield tuple(lattice.tile(rows[row], columns[column]) for row, column in places)
+        first = end
 
 
 def read_tiles(cube: Cube, bands: Sequence[int], tiles: Sequence[Tile], margin: int) -> TilePixels:

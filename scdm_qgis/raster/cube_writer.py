@@ -214,21 +214,25 @@ class CubeWriter:
         # Single precision holds every value of these types; double takes twice as long.
         single = values.dtype == np.float32 and (stored.dtype == np.float32 or stored.dtype.itemsize <= 2)
         exact = values if single else values.astype(np.float64)
-        if (np.isnan(exact) & valid).any():
-            raise UserError(
-                "The result holds values that are not numbers.",
-                "Check that the input's values are of the kind the model was trained on.",
-            )
         if stored.dtype.kind == "f":
             low, high = float(np.finfo(stored.dtype).min), float(np.finfo(stored.dtype).max)
         else:
             low, high = float(np.iinfo(stored.dtype).min), float(np.iinfo(stored.dtype).max)
             exact = np.rint(exact)
+        clipped = 0
+        if not low <= exact.min() <= exact.max() <= high:  # few pieces are worth a closer look
+            if (np.isnan(exact) & valid).any():
+                raise UserError(
+                    "The result holds values that are not numbers.",
+                    "Check that the input's values are of the kind the model was trained on.",
+                )
+            clipped = int(np.count_nonzero(valid & ((exact < low) | (exact > high))))
+            exact = np.clip(exact, low, high)
         nodata = self._format.nodata
-        stored[...] = np.where(valid, np.clip(exact, low, high), nodata)
+        stored[...] = exact if valid.all() else np.where(valid, exact, nodata)
         if not np.isnan(nodata):
             stored[valid & is_nodata(stored, nodata)] = _beside(nodata, stored.dtype)
-        return int(np.count_nonzero(valid & ((exact < low) | (exact > high))))
+        return clipped
 
     def _write_block(self, block_row: int, block_column: int) -> None:
         values = self._blocks.pop((block_row, block_column)).values

@@ -50,9 +50,12 @@ class TileBlender:
             raise ValueError(f"tile column {tile.lattice_column} came after {self._lattice_column}")
         while self._lattice_column < tile.lattice_column:
             self._move_right()
-        weights = self._lattice.blending_weights(tile)
-        here = self._tile[:, : tile.height, : tile.width]
-        here[:-1] += weights * values
+        stride = self._lattice.stride
+        before = tile.lattice_row * stride - tile.row, tile.lattice_column * stride - tile.column
+        own = (..., slice(before[0], None), slice(before[1], None))
+        weights = self._lattice.blending_weights(tile)[own]
+        here = self._tile[:, : weights.shape[0], : weights.shape[1]]
+        here[:-1] += weights * values[own]
         here[-1] += weights
 
     def end_tile_row(self, lattice_row: int) -> None:
@@ -94,8 +97,8 @@ class TileBlender:
         first, end = max(top - start, 0), min(top + height - start, finished)
         if first < end and columns.start < columns.stop:
             values, weights = self._tile[:-1, first:end, columns], self._tile[-1, first:end, columns]
-            piece = np.divide(values, weights, out=np.zeros_like(values), where=weights > 0)
-            self._emit(start + first, left + wanted.start, piece)
+            # What has no weight is 0 already, so any divisor will do.
+            self._emit(start + first, left + wanted.start, values / np.where(weights > 0, weights, np.float32(1)))
         self._unfinished[:, :, wanted] = self._tile[:, stride:, columns]
 
     def _wanted(self, first: int, end: int) -> tuple[slice, slice]:

@@ -20,7 +20,7 @@ Window = Tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of pixels, cut at the raster's rim, and its place in the lattice."""
+    """A rectangle of pixels and its place in the lattice."""
 
     row: int
     column: int
@@ -33,6 +33,9 @@ class Tile:
 @dataclass(frozen=True)
 class Lattice:
     """Tiles of `tile_size` pixels a side that share `overlap` pixels with their neighbours.
+
+    A tile that would reach beyond the raster begins so much earlier: all tiles have one size, that of the raster
+    where it is smaller. Its first pixels, which lie before its place, are only seen: they have no weight.
 
     Args:
         height, width: size of the raster in pixels.
@@ -87,21 +90,25 @@ class Lattice:
         A raster may have millions of tiles, so no more than one row of them exists at a time.
         """
         rows, columns = self.places(window)
-        return (self.tile_row(row, columns) for row in rows)
+        return ([self.tile(row, column) for column in columns] for row in rows)
 
-    def tile_row(self, row: int, columns: range) -> List[Tile]:
-        """Return the tiles of one row of tiles that lie in these columns of tiles."""
-        return [self._tile(row, column) for column in columns]
+    def tile(self, lattice_row: int, lattice_column: int) -> Tile:
+        """Return the tile at a place."""
+        height, width = min(self.tile_size, self.height), min(self.tile_size, self.width)
+        row = min(lattice_row * self.stride, self.height - height)
+        column = min(lattice_column * self.stride, self.width - width)
+        return Tile(row, column, height, width, lattice_row, lattice_column)
 
     def blending_weights(self, tile: Tile) -> NDArray[np.float32]:
         """Return each pixel's weight (row, column) where tiles are averaged.
 
-        A raised cosine over each overlap with a neighbour, 1 elsewhere, so that weights are positive
-        everywhere and stay 1 at the raster's rim, where no neighbour helps. Where an overlap is at most half
-        a tile, the weights of all tiles add up to 1.
+        0 before the tile's place, a raised cosine over each overlap with a neighbour, 1 elsewhere, so that they
+        stay 1 at the raster's rim, where no neighbour helps. Where an overlap is at most half a tile, the weights
+        of all tiles add up to 1.
         """
-        down = self._ramp(tile.height, tile.lattice_row, self.rows)
-        across = self._ramp(tile.width, tile.lattice_column, self.columns)
+        down = self._ramp(tile.height, tile.lattice_row * self.stride - tile.row, tile.lattice_row, self.rows)
+        left = tile.lattice_column * self.stride - tile.column
+        across = self._ramp(tile.width, left, tile.lattice_column, self.columns)
         return np.outer(down, across).astype(np.float32)
 
     def _tiles_along(self, side: int) -> int:
@@ -111,17 +118,12 @@ class Lattice:
         first = max(0, (start - self.tile_size) // self.stride + 1)
         return range(first, min(places, -(-(start + length) // self.stride)))
 
-    def _tile(self, lattice_row: int, lattice_column: int) -> Tile:
-        row, column = lattice_row * self.stride, lattice_column * self.stride
-        height = min(self.tile_size, self.height - row)
-        width = min(self.tile_size, self.width - column)
-        return Tile(row, column, height, width, lattice_row, lattice_column)
-
-    def _ramp(self, length: int, place: int, places: int) -> NDArray[np.float64]:
+    def _ramp(self, length: int, before: int, place: int, places: int) -> NDArray[np.float64]:
         weights = np.ones(length)
+        weights[:before] = 0
         rise = np.sin(np.pi / 2 * (np.arange(self.overlap) + 0.5) / max(self.overlap, 1)) ** 2
         if place > 0:
-            weights[: self.overlap] *= rise
+            weights[before : before + self.overlap] *= rise
         if place < places - 1:
             weights[length - self.overlap :] *= rise[::-1]
         return weights
