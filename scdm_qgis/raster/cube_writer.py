@@ -197,7 +197,8 @@ class CubeWriter:
             self._check_blocks()
             with open(self._partial, "rb+") as file:
                 os.fsync(file.fileno())
-            self._dataset = open_dataset(self._partial, "r+")
+            if any(self._missing):
+                self._dataset = open_dataset(self._partial, "r+")
         whole = next((i for i, missing in enumerate(self._missing) if missing), len(self._missing))
         return WholeRows(min(whole * BLOCK, self._format.height), sum(self._clipped[:whole]))
 
@@ -307,6 +308,8 @@ class CubeWriter:
 
     def _check_blocks(self) -> None:
         """Check that the blocks written since the last time lie in the file: closing on a full disk raises nothing."""
+        if not self._unchecked:
+            return
         size = os.path.getsize(self._partial)
         with open_dataset(self._partial) as written:
             for row, column in self._unchecked:
