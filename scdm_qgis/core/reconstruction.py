@@ -116,7 +116,8 @@ class StageSampler:
 
         Args:
             condition: of the stage (tile, condition band, row, column).
-            noise: noise by timestep and for the start; it is not asked where nothing is drawn.
+            noise: independent normal numbers by timestep and for the start, of which `Stage.noise` makes noise; it is
+                not asked where nothing is drawn.
             after_step: called after every sampling step.
         """
         stage, settings = self.stage, self._settings
@@ -127,9 +128,11 @@ class StageSampler:
             return stage.from_sample(x_0 if stage.anchor is None else stage.anchor.calibrated_mean(x_0), condition)
         if noise is None:
             raise ValueError("drawing needs noise")
-        start = noise(START)
+        start = stage.noise(noise(START))
         if settings.sampler == "ddpm":
-            x_0 = sample_ddpm(self._denoiser, self._schedule, seen, start, noise, after_step)
+            x_0 = sample_ddpm(
+                self._denoiser, self._schedule, seen, start, lambda step: stage.noise(noise(step)), after_step
+            )
         else:
             sample = FEW_STEP_SAMPLERS[settings.sampler]
             x_0 = sample(self._denoiser, self._schedule, seen, start, settings.steps, after_step)

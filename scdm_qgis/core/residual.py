@@ -63,6 +63,8 @@ class Anchor:
             pixels showed that the network promises too much (target band,).
         spread: factor on the deviation of draws from the posterior mean per band, which makes their
             standard deviation fit the errors made on unseen pixels (target band,).
+        mixing: makes noise that is independent between bands as correlated as residuals are, each band's
+            deviation staying 1 (target band, target band).
     """
 
     rgb_first: int
@@ -73,6 +75,7 @@ class Anchor:
     residual_scale: Tensor
     shrinkage: Tensor
     spread: Tensor
+    mixing: Tensor
 
     def rgb(self, condition: Tensor) -> Tensor:
         """Return the condition's RGB image (batch, 3, row, column)."""
@@ -115,6 +118,14 @@ class Anchor:
             estimate=bent.add_(straight.unflatten(2, bent.shape[2:])),
             scale=self.residual_scale[:, None, None] * light * size,
         )
+
+    def mix(self, noise: Tensor) -> Tensor:
+        """Return noise (batch, target band, row, column) that was independent between bands, correlated as residuals.
+
+        Draws start from it. Noise without correlation would leave it to few steps of a small network to find out
+        which spectra there are.
+        """
+        return (self.mixing @ noise.flatten(2)).view_as(noise)
 
     def calibrated_mean(self, mean: Tensor) -> Tensor:
         """Return the posterior mean of the standardised residual (batch, target band, row, column), shrunk."""
@@ -167,10 +178,11 @@ class Anchor:
             raise ValueError("terms of another shape")
         terms = ColourTerms(Light(*light.tolist()), limits, centres)
         inputs = condition.image_count + terms.count(maps)
-        shapes = {"weight": (bands, inputs), "doubt": (1 + terms.kernel_count,)}
+        tensors = {"mixing": torch.eye(bands), **tensors}  # older files have none
+        shapes = {"weight": (bands, inputs), "doubt": (1 + terms.kernel_count,), "mixing": (bands, bands)}
         if any(tensors[name].shape != shapes.get(name, (bands,)) for name in _TENSORS):
             raise ValueError("regression of another shape")
         return cls(len(condition.previous_bands), terms, **{name: tensors[name] for name in _TENSORS})
 
 
-_TENSORS = ("weight", "bias", "doubt", "residual_scale", "shrinkage", "spread")
+_TENSORS = ("weight", "bias", "doubt", "residual_scale", "shrinkage", "spread", "mixing")

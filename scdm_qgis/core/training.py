@@ -97,13 +97,13 @@ class Draws:
 
     Args:
         t: timesteps (batch,).
-        eps: noise (batch, band, row, column); zero where the sample starts from x_T = 0.
+        normals: what noise is made of (batch, band, row, column); zero where the sample starts from x_T = 0.
         noisy: 1, or 0 where the sample starts from x_T = 0 (batch, 1, 1, 1).
         keep: 1, or 0 where the condition is emptied (batch, 1, 1, 1).
     """
 
     t: Tensor
-    eps: Tensor
+    normals: Tensor
     noisy: Tensor
     keep: Tensor
 
@@ -340,10 +340,10 @@ def draw(
     t = torch.randint(schedule.timesteps, (count,), device=device, generator=random)
     from_zero = torch.rand(count, device=device, generator=random) < settings.mean_share
     keep = torch.rand(count, 1, 1, 1, device=device, generator=random) >= settings.p_unconditional
-    eps = torch.randn(shape, device=device, generator=random)
+    normals = torch.randn(shape, device=device, generator=random)
     t = torch.where(from_zero, schedule.timesteps - 1, t)
     noisy = (~from_zero).float().reshape(-1, 1, 1, 1)
-    return Draws(t[part], (eps * noisy)[part], noisy[part], keep.float()[part])
+    return Draws(t[part], (normals * noisy)[part], noisy[part], keep.float()[part])
 
 
 def stage_loss(stage: Stage, schedule: Schedule, batch: Batch, draws: Draws, settings: TrainingSettings) -> Tensor:
@@ -367,13 +367,14 @@ def stage_loss(stage: Stage, schedule: Schedule, batch: Batch, draws: Draws, set
             return stage.network(x_t, t, condition)
 
     kind = stage.header.prediction
-    x_t = schedule.add_noise(x_0, draws.t, draws.eps) * draws.noisy
+    eps = stage.noise(draws.normals)
+    x_t = schedule.add_noise(x_0, draws.t, eps) * draws.noisy
     prediction = make_denoiser(kind, network, schedule)(
         x_t, draws.t, stage.network_condition(batch.condition) * draws.keep
     )
     loss = prediction_loss(
         network_output(kind, prediction.x_0, draws.t, prediction.eps, schedule),
-        network_output(kind, x_0, draws.t, draws.eps, schedule),
+        network_output(kind, x_0, draws.t, eps, schedule),
         batch.valid,
         settings.loss,
         None if stage.anchor is None or expected is None else stage.anchor.error_weights(expected),

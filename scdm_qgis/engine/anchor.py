@@ -44,6 +44,9 @@ OUTERMOST_SHARE = 0.001
 SMALLEST_BRIGHTNESS = 0.01
 """Mean brightness above zero, in normalised units, below which zero cannot be black."""
 
+OWN_SHARE = 0.05
+"""Share of a band's noise that no other band shares: residuals of few pixels correlate by chance."""
+
 SMALLEST_RESIDUAL_SCALE = 1e-6
 """Floor of a residual's deviation in normalised units: a band the regression gets exactly has none."""
 
@@ -65,7 +68,7 @@ def fit_anchor(header: StageHeader, patches: ScenePatches) -> Tuple[Anchor, np.n
     inputs = header.condition.image_count + terms.count(len(header.condition.context_sigmas))
     ones = torch.ones(bands)
     nothing = torch.zeros(bands, inputs), torch.zeros(bands), torch.zeros(1 + terms.kernel_count)
-    anchor = Anchor(rgb_first, terms, *nothing, ones, ones.clone(), ones.clone())
+    anchor = Anchor(rgb_first, terms, *nothing, ones, ones.clone(), ones.clone(), torch.eye(bands))
 
     blocks, pixels = [RidgeMoments(inputs, bands) for _ in range(BLOCKS)], 0
     for share, seen, target in patches.training_rows():
@@ -95,7 +98,8 @@ def fit_anchor(header: StageHeader, patches: ScenePatches) -> Tuple[Anchor, np.n
         squares += anchor.expect(_as_row(seen)).to_residual(_as_row(target)).double().square().sum(dim=(0, 2, 3))
     scale = (squares / pixels).sqrt().clamp(min=SMALLEST_RESIDUAL_SCALE).float()
     anchor = replace(anchor, residual_scale=scale)
-    return anchor, left_out * _as_pixels(terms.light.relative(anchor.rgb(condition)) / anchor.expect(condition).scale)
+    left_out = left_out * _as_pixels(terms.light.relative(anchor.rgb(condition)) / anchor.expect(condition).scale)
+    return replace(anchor, mixing=_fit_mixing(left_out)), left_out
 
 
 def _leave_out(without: Sequence[Anchor], patches: ScenePatches, pixels: int) -> Tuple[np.ndarray, Tensor, np.ndarray]:
@@ -122,6 +126,20 @@ def _fit_doubt(left_out: np.ndarray, kernels: Tensor, numbers: np.ndarray, betwe
 
     regression = solve(reduce(add, blocks), choose_penalty(blocks, KERNEL_PENALTIES, solve))
     return torch.from_numpy(np.concatenate([regression.bias, regression.weight[0]])).float()
+
+
+def _fit_mixing(left_out: np.ndarray) -> Tensor:
+    """Return `Anchor.mixing` from what is left of left-out pixels (pixel, band): the root of their correlation.
+
+    Every pixel counts the same, however much is left of it, and `OWN_SHARE` of a band's noise is its own.
+    """
+    size = np.sqrt(np.square(left_out).mean(axis=1, keepdims=True))
+    shapes = left_out.astype(np.float64) / np.maximum(size, SMALLEST_RESIDUAL_SCALE)
+    power = np.sqrt(np.square(shapes).sum(axis=0)).clip(min=SMALLEST_RESIDUAL_SCALE)
+    correlation = (1 - OWN_SHARE) * (shapes.T @ shapes) / np.outer(power, power)
+    np.fill_diagonal(correlation, 1)
+    values, vectors = np.linalg.eigh(correlation)
+    return torch.from_numpy(vectors * np.sqrt(values) @ vectors.T).float()
 
 
 def _with_regression(anchor: Anchor, regression: LinearMap) -> Anchor:

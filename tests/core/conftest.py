@@ -57,7 +57,15 @@ def small_stage(index=1, of=2, prediction="residual", untrained_output=False, co
         ones = torch.ones(len(header.bands))
         doubt = torch.zeros(1 + terms.kernel_count)
         anchor = Anchor(
-            len(condition.previous_bands), terms, weight, ones, doubt, 0.1 * ones, ones.clone(), ones.clone()
+            len(condition.previous_bands),
+            terms,
+            weight,
+            ones,
+            doubt,
+            0.1 * ones,
+            ones.clone(),
+            ones.clone(),
+            torch.diag(ones),
         )
     return Stage(header, network, anchor)
 

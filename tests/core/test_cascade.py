@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from scdm_qgis.core.cascade import Cascade, Stage, assemble
 from scdm_qgis.core.cascade_header import (
@@ -95,6 +97,14 @@ def test_damaged_files_are_refused(file, damage):
     for read in (read_header, Cascade.load):
         with pytest.raises(UserError):
             read(file)
+
+
+def test_an_older_file_has_noise_without_correlation(file):
+    tensors, kept = load_file(file), "stage1.regression.mixing"
+    with safe_open(file, "pt") as opened:
+        save_file({key: value for key, value in tensors.items() if key != kept}, file, opened.metadata())
+    first, _ = Cascade.load(file).stages
+    assert torch.equal(first.anchor.mixing, torch.eye(len(first.header.bands)))
 
 
 def with_header(header, data, length):

@@ -6,6 +6,7 @@ import torch
 from scdm_qgis.core.cascade_header import Truncation
 from scdm_qgis.core.context import context_maps
 from scdm_qgis.core.errors import UserError
+from scdm_qgis.core.guidance import GuidedNetwork
 from scdm_qgis.core.reconstruction import StageSampler, reconstruct, settings_for
 
 RGB = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))
@@ -90,6 +91,27 @@ def test_calibration_shrinks_the_mean_and_spreads_the_draws(make_stage, make_cas
     (shrunk,), (spread,) = run(make_cascade(calibrated)), run(make_cascade(calibrated), draw=True)
     assert torch.allclose(shrunk - regression, 0.5 * (mean - regression), atol=1e-5)
     assert torch.allclose(spread - shrunk, 2 * (drawn - mean), atol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_draws_are_made_of_noise_as_correlated_as_residuals(make_stage, make_cascade, monkeypatch, sampler):
+    """Wholly correlated, every band has the same noise, so a network that says velocity 0 leaves all bands alike."""
+    stage = make_stage(1, of=1)
+    bands = len(stage.header.bands)
+    alike = torch.full((bands, bands), bands**-0.5)
+    stage = replace(stage, anchor=replace(stage.anchor, mixing=alike))
+    starts = []
+    record = GuidedNetwork.__call__
+
+    def recorded(network, x_t, t, condition):
+        starts.append(x_t)
+        return record(network, x_t, t, condition)
+
+    monkeypatch.setattr(GuidedNetwork, "__call__", recorded)
+    run(make_cascade(stage), draw=True, sampler=sampler)
+    for x_t in starts[:-1]:  # the posterior mean, which the draw is spread about, comes last and starts from zero
+        assert torch.allclose(x_t, x_t[:, :1].expand_as(x_t), atol=1e-5)
+    assert starts[0].std() == pytest.approx(1, abs=0.2)
 
 
 def test_every_step_is_reported(make_stage, make_cascade):

@@ -126,7 +126,9 @@ def small_anchor(residual_scale):
     ones = torch.ones(bands)
     weight = torch.arange(4.0 * bands).reshape(bands, 4)
     terms = ColourTerms(Light(0.0, 2.0), torch.tensor([-9.0, 9.0]), {"pixel": torch.zeros(1, 4)})
-    return Anchor(0, terms, weight, 3 * ones, torch.zeros(2), torch.tensor(residual_scale), ones, ones)
+    return Anchor(
+        0, terms, weight, 3 * ones, torch.zeros(2), torch.tensor(residual_scale), ones, ones, torch.diag(ones)
+    )
 
 
 def test_anchor_round_trip_and_meaning():
@@ -140,6 +142,15 @@ def test_anchor_round_trip_and_meaning():
     # Brightness 4, the mean being 2: (4 / 2 + 0.1) / 1.1 times the residual's scale of 0.5.
     assert torch.allclose(expected.to_residual(target), torch.tensor(2 * 1.1 / 2.1))
     assert torch.allclose(expected.from_residual(expected.to_residual(target)), target)
+
+
+def test_mixed_noise_is_correlated_and_as_wide_as_before():
+    root = torch.linalg.cholesky(torch.tensor([[1.0, 0.8], [0.8, 1.0]]))
+    noise = torch.randn(3, 2, 200, 200, generator=torch.Generator().manual_seed(0))
+    mixed = replace(small_anchor([1.0, 1.0]), mixing=root).mix(noise)
+    covariance = torch.cov(mixed.transpose(0, 1).flatten(1))
+    assert torch.allclose(covariance, torch.tensor([[1.0, 0.8], [0.8, 1.0]]), atol=0.02)
+    assert torch.equal(mixed[:, 0], noise[:, 0])
 
 
 def test_doubt_depends_on_colour_within_limits():

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -114,19 +115,33 @@ def test_empty_conditions_reach_the_network(make_stage):
     assert torch.equal(seen[1], stage.network_condition(batch.condition))
 
 
+def test_noise_of_training_is_as_correlated_as_residuals(make_stage):
+    """A regression that is right leaves nothing but noise to predict; what cancels between bands leaves no noise."""
+    stage = make_stage(1)
+    bands = len(stage.header.bands)
+    stage = replace(stage, anchor=replace(stage.anchor, mixing=torch.full((bands, bands), bands**-0.5)))
+    batch, schedule = Squares(stage)(0, 2), stage.schedule()
+    batch = replace(batch, target=stage.anchor.expect(batch.condition).estimate)
+    shape = tuple(batch.target.shape)
+    draws = draw(schedule, shape, slice(None), 0, settings(sam_weight=0.0), torch.device("cpu"))
+    assert stage_loss(stage, schedule, batch, draws, settings(sam_weight=0.0)) > 0.01
+    cancelling = replace(draws, normals=draws.normals - draws.normals.mean(dim=1, keepdim=True))
+    assert stage_loss(stage, schedule, batch, cancelling, settings(sam_weight=0.0)) < 1e-8
+
+
 def test_a_part_of_the_draws_is_cut_from_the_whole(make_stage):
     schedule, shape = make_stage(1).schedule(), (8, 2, 4, 4)
     how = settings(mean_share=0.5)
     whole = draw(schedule, shape, slice(None), 3, how, torch.device("cpu"))
     part = draw(schedule, shape, slice(4, 8), 3, how, torch.device("cpu"))
     other = draw(schedule, shape, slice(None), 4, how, torch.device("cpu"))
-    for name in ("t", "eps", "noisy", "keep"):
+    for name in ("t", "normals", "noisy", "keep"):
         assert torch.equal(getattr(whole, name)[4:], getattr(part, name))
-    assert not torch.equal(whole.eps, other.eps)
+    assert not torch.equal(whole.normals, other.normals)
     zero = whole.noisy.flatten() == 0
     assert zero.any() and not zero.all()
     assert (whole.t[zero] == schedule.timesteps - 1).all()
-    assert (whole.eps[zero] == 0).all() and (whole.eps[~zero] != 0).all()
+    assert (whole.normals[zero] == 0).all() and (whole.normals[~zero] != 0).all()
 
 
 def test_a_training_taken_up_again_equals_one_that_was_not_interrupted(make_stage):

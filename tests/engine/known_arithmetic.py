@@ -91,7 +91,7 @@ def _write(path, context_sigmas: Tuple[float, ...], policy: NodataPolicy, normal
     weight[:, 3:] = 0.1 if maps else 0.0
     ones = torch.ones(len(BANDS))
     doubt = torch.zeros(1 + terms.kernel_count)
-    anchor = Anchor(0, terms, weight, torch.tensor(BIASES), doubt, 0.1 * ones, ones, ones.clone())
+    anchor = Anchor(0, terms, weight, torch.tensor(BIASES), doubt, 0.1 * ones, ones, ones.clone(), torch.eye(len(ones)))
     Cascade(CascadeHeader((header,), normalisation, policy, ({},), "tests"), (Stage(header, network, anchor),)).save(
         path
     )

@@ -52,6 +52,23 @@ def test_each_material_gets_its_spectrum_in_any_light():
     assert np.sqrt(np.square(estimate - truth).mean()) < 0.02 * np.sqrt(np.square(truth).mean())
 
 
+def test_noise_is_mixed_as_the_residuals_of_bands_correlate():
+    """Bands 1 and 2 miss together, 3 the other way round, 4 on its own."""
+    random = np.random.default_rng(3)
+
+    def varying(rgb, red):
+        common, own = random.normal(size=(2, len(rgb), 1))
+        misses = np.hstack([common, 2 * common, -common, own])
+        return two_spectra(rgb, red) + 0.1 * misses * rgb.sum(axis=1, keepdims=True)
+
+    mixing = fitted(varying)[0].mixing.double()
+    correlation = mixing @ mixing.T
+    assert correlation.diagonal().numpy() == pytest.approx(np.ones(BANDS))
+    assert correlation[0, 1].item() == pytest.approx(0.95, abs=0.02)
+    assert correlation[0, 2].item() == pytest.approx(-0.95, abs=0.02)
+    assert abs(correlation[0, 3].item()) < 0.05
+
+
 def test_colours_whose_spectra_vary_are_doubted():
     """Red pixels vary four times as much about their spectrum as green ones of the same light."""
     random = np.random.default_rng(2)
