@@ -19,7 +19,7 @@ from scdm_qgis.core.schedule import NoiseLevel, Schedule, at
 from scdm_qgis.core.truncation import TruncatedDenoiser
 
 Noise = Callable[[int], Tensor]
-"""Standard normal noise (batch, band, row, column) for the step that leaves timestep t."""
+"""Noise (batch, band, row, column) for the step that leaves timestep t: normal, of deviation 1 in every band."""
 
 
 class FewStepSampler(Protocol):
@@ -40,7 +40,7 @@ class FewStepSampler(Protocol):
             denoiser: guided and truncated.
             schedule: the noise schedule.
             condition: (batch, condition band, row, column).
-            x_t: the start, standard normal or zero (batch, band, row, column).
+            x_t: the start, noise or zero (batch, band, row, column).
             steps: number of steps, each with one call of the denoiser.
             after_step: called after every step.
         """
@@ -80,7 +80,7 @@ def sample_ddpm(
         denoiser: guided and truncated.
         schedule: the noise schedule.
         condition: (batch, condition band, row, column).
-        x_t: the start, standard normal (batch, band, row, column).
+        x_t: the start, noise (batch, band, row, column).
         noise: noise by timestep.
         after_step: called after every step.
     """

@@ -55,7 +55,7 @@ class Schedule:
         Args:
             x_0: clean samples (batch, band, row, column).
             t: timesteps (batch,).
-            eps: standard normal noise like `x_0`.
+            eps: noise of deviation 1 like `x_0`.
         """
         return at(self.sqrt_abar, t) * x_0 + at(self.sqrt_one_minus_abar, t) * eps
 

@@ -45,7 +45,7 @@ SMALLEST_BRIGHTNESS = 0.01
 """Mean brightness above zero, in normalised units, below which zero cannot be black."""
 
 OWN_SHARE = 0.05
-"""Share of a band's noise that no other band shares: residuals of few pixels correlate by chance."""
+"""Share of a band's noise that no other band shares: no spectrum may be impossible, however few pixels there are."""
 
 SMALLEST_RESIDUAL_SCALE = 1e-6
 """Floor of a residual's deviation in normalised units: a band the regression gets exactly has none."""

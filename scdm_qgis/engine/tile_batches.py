@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Callable, Iterator, List, Sequence, Tuple
@@ -34,11 +33,9 @@ def first_tile(lattice: Lattice, window: Window, rows_done: int, batch_size: int
     It is the first of a batch that the run would have computed from the beginning.
     """
     row, column, height, width = window
-    (all_rows, columns), (rows, _) = (
-        lattice.places(window),
-        lattice.places((row + rows_done, column, height - rows_done, width)),
-    )
-    batches = math.ceil(len(rows) * len(columns) / batch_size)
+    all_rows, columns = lattice.places(window)
+    rows, _ = lattice.places((row + rows_done, column, height - rows_done, width))
+    batches = -(-len(rows) * len(columns) // batch_size)
     return max(0, len(all_rows) * len(columns) - batches * batch_size)
 
 
@@ -79,7 +76,8 @@ def read_tiles(cube: Cube, bands: Sequence[int], tiles: Sequence[Tile], margin: 
             start = tile.column - first.column
             columns = slice(start, start + tile.width + 2 * margin)
             rgb, valid = row_rgb[:, :, columns], row_valid[:, columns]
-            if valid[margin : margin + tile.height, margin : margin + tile.width].any():
+            counting = valid[margin : margin + tile.height, margin : margin + tile.width]
+            if counting[tile.rows_before :, tile.columns_before :].any():
                 kept.append(tile)
                 values.append(fill_invalid(rgb, valid))
                 masks.append(valid)

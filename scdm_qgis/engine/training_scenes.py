@@ -204,20 +204,20 @@ def measure_normalisation(scenes: Sequence[Scene], bands: BandChoice) -> Normali
     Whole scenes and all target bands, whatever the stage: stages trained apart agree exactly.
 
     Raises:
-        UserError: all values are the same.
+        UserError: all values are the same, or too large.
     """
     index = [bands.all.index(band) for band in bands.target]
     count, total, squares = 0, 0.0, 0.0
     for scene in scenes:
+        if any(np.abs(band[scene.valid]).max() > np.finfo(np.float32).max for band in scene.values):
+            raise UserError(
+                "The raster holds values too large to compute with.", "Declare them as nodata if that is what they are."
+            )
         for band in index:
             values = scene.values[band][scene.valid].astype(np.float64)
             count, total, squares = count + values.size, total + values.sum(), squares + np.square(values).sum()
     mean = total / count
     deviation = float(np.sqrt(max(squares / count - mean**2, 0.0)))
-    if not np.isfinite(deviation):
-        raise UserError(
-            "The raster holds values too large to compute with.", "Declare them as nodata if that is what they are."
-        )
     if deviation <= 1e-6 * max(abs(mean), 1e-30):
         raise UserError("All values of the raster are the same.", "Choose a raster with content.")
     return Normalisation(float(mean), deviation)

@@ -50,9 +50,7 @@ class TileBlender:
             raise ValueError(f"tile column {tile.lattice_column} came after {self._lattice_column}")
         while self._lattice_column < tile.lattice_column:
             self._move_right()
-        stride = self._lattice.stride
-        before = tile.lattice_row * stride - tile.row, tile.lattice_column * stride - tile.column
-        own = (..., slice(before[0], None), slice(before[1], None))
+        own = (..., slice(tile.rows_before, None), slice(tile.columns_before, None))
         weights = self._lattice.blending_weights(tile)[own]
         here = self._tile[:, : weights.shape[0], : weights.shape[1]]
         here[:-1] += weights * values[own]

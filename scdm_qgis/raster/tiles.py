@@ -20,7 +20,13 @@ Window = Tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of pixels and its place in the lattice."""
+    """A rectangle of pixels and its place in the lattice.
+
+    Args:
+        row, column, height, width: the rectangle, in pixels of the raster.
+        lattice_row, lattice_column: its place.
+        rows_before, columns_before: its first ones, which lie before its place: they are seen, but do not count.
+    """
 
     row: int
     column: int
@@ -28,6 +34,8 @@ class Tile:
     width: int
     lattice_row: int
     lattice_column: int
+    rows_before: int = 0
+    columns_before: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,9 +103,9 @@ class Lattice:
     def tile(self, lattice_row: int, lattice_column: int) -> Tile:
         """Return the tile at a place."""
         height, width = min(self.tile_size, self.height), min(self.tile_size, self.width)
-        row = min(lattice_row * self.stride, self.height - height)
-        column = min(lattice_column * self.stride, self.width - width)
-        return Tile(row, column, height, width, lattice_row, lattice_column)
+        place = lattice_row * self.stride, lattice_column * self.stride
+        row, column = min(place[0], self.height - height), min(place[1], self.width - width)
+        return Tile(row, column, height, width, lattice_row, lattice_column, place[0] - row, place[1] - column)
 
     def blending_weights(self, tile: Tile) -> NDArray[np.float32]:
         """Return each pixel's weight (row, column) where tiles are averaged.
@@ -106,9 +114,8 @@ class Lattice:
         stay 1 at the raster's rim, where no neighbour helps. Where an overlap is at most half a tile, the weights
         of all tiles add up to 1.
         """
-        down = self._ramp(tile.height, tile.lattice_row * self.stride - tile.row, tile.lattice_row, self.rows)
-        left = tile.lattice_column * self.stride - tile.column
-        across = self._ramp(tile.width, left, tile.lattice_column, self.columns)
+        down = self._ramp(tile.height, tile.rows_before, tile.lattice_row, self.rows)
+        across = self._ramp(tile.width, tile.columns_before, tile.lattice_column, self.columns)
         return np.outer(down, across).astype(np.float32)
 
     def _tiles_along(self, side: int) -> int:

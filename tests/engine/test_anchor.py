@@ -69,6 +69,15 @@ def test_noise_is_mixed_as_the_residuals_of_bands_correlate():
     assert abs(correlation[0, 3].item()) < 0.05
 
 
+def test_bands_that_leave_nothing_still_have_noise():
+    def constant_band(rgb, red):
+        return np.hstack([two_spectra(rgb, red)[:, :3], np.zeros((len(rgb), 1))])
+
+    mixing = fitted(constant_band)[0].mixing
+    assert mixing.isfinite().all()
+    assert mixing[3].square().sum().item() == pytest.approx(1)
+
+
 def test_colours_whose_spectra_vary_are_doubted():
     """Red pixels vary four times as much about their spectrum as green ones of the same light."""
     random = np.random.default_rng(2)

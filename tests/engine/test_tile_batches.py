@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scdm_qgis.engine.tile_batches import first_tile, plan_batches
+from scdm_qgis.engine.tile_batches import first_tile, plan_batches, read_tiles
+from scdm_qgis.raster.cube import open_cube
 from scdm_qgis.raster.tiles import Lattice
 
 
@@ -58,3 +60,11 @@ def test_a_batch_that_was_too_large_is_smaller_from_then_on():
     lattice, window, sizes = Lattice(64, 16, 8, 0), (0, 0, 64, 16), iter([6, 2, 2, 2, 2, 2, 2])
     batches = plan_batches(lattice, window, 0, lambda: next(sizes))
     assert [len(batch) for batch in batches] == [4] + [2] * 6
+
+
+def test_a_tile_that_is_valid_only_before_its_place_is_left_out(make_cube):
+    values = np.ones((3, 20, 33), np.uint16)
+    values[:, :, 29:] = 0
+    (left, right), *_ = Lattice(20, 33, 32, 3).tile_rows()
+    with open_cube(make_cube("collar.tif", values, nodata=0)) as cube:
+        assert read_tiles(cube, (1, 2, 3), [left, right], margin=2).tiles == (left,)

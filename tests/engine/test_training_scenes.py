@@ -111,6 +111,13 @@ def test_nodata_is_filled_and_masked(make_raster):
     assert measure_normalisation([scene], bands).offset == pytest.approx(values[:, scene.valid].mean(), rel=1e-6)
 
 
+@pytest.mark.parametrize("size", [1e60, 1e200])
+def test_values_too_large_for_single_precision_are_refused(make_raster, size):
+    scene, bands = load(make_raster(np.random.default_rng(0).random((4, 50, 50)) * size))
+    with pytest.raises(UserError, match="too large to compute with"):
+        measure_normalisation([scene], bands)
+
+
 def test_constant_and_empty_rasters_are_refused(make_raster):
     scene, bands = load(make_raster(np.full((4, 50, 50), 7, np.uint16)))
     with pytest.raises(UserError, match="the same"):

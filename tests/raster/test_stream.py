@@ -100,6 +100,18 @@ def test_a_window_gives_the_same_pixels_as_the_whole():
     np.testing.assert_array_equal(part, whole[:, 13:68, 29:69])
 
 
+def test_what_a_tile_says_before_its_place_does_not_matter():
+    lattice, window = Lattice(9, 9, 8, 2), (0, 0, 9, 9)
+
+    def values_of(tile):
+        values = np.ones((1, 8, 8), np.float32)
+        values[:, : tile.rows_before] = np.nan
+        values[:, :, : tile.columns_before] = np.inf
+        return values
+
+    np.testing.assert_array_equal(blend(lattice, window, 1, values_of), np.ones((1, 9, 9)))
+
+
 def test_pixels_no_tile_was_added_for_are_zero():
     lattice = Lattice(8, 20, 8, 2)
     out = np.full((8, 20), np.nan)

@@ -32,6 +32,7 @@ def all_tiles(lattice, window=None):
 def place(lattice, tile):
     """Return the rows and columns of the raster where a tile counts."""
     row, column = tile.lattice_row * lattice.stride, tile.lattice_column * lattice.stride
+    assert (tile.row + tile.rows_before, tile.column + tile.columns_before) == (row, column)
     return slice(row, tile.row + tile.height), slice(column, tile.column + tile.width)
 
 
