@@ -75,7 +75,7 @@ def write_model(path: str) -> None:
         torch.nn.init.zeros_(parameter)
     terms = ColourTerms(Light(0.0, 1.0), torch.tensor([-1.0, 1.0]), {"pixel": torch.zeros(1, 4)})
     ones, weight = torch.ones(BANDS), torch.linspace(0, 1, BANDS * 4).reshape(BANDS, 4)
-    anchor = Anchor(0, terms, weight, 0 * ones, torch.zeros(2), ones, ones.clone(), ones.clone(), torch.eye(len(ones)))
+    anchor = Anchor(0, terms, weight, 0 * ones, torch.zeros(2), ones, ones.clone(), ones.clone(), torch.eye(BANDS))
     whole = CascadeHeader((header,), Normalisation(0.0, 1000.0), NodataPolicy("uint16", None), ({},), "benchmark")
     Cascade(whole, (Stage(header, network, anchor),)).save(path)
 

@@ -14,10 +14,10 @@ from scdm_qgis.raster.tiles import Lattice, Tile, Window
 
 @dataclass(frozen=True)
 class TilePixels:
-    """What is read of a batch; tiles without valid pixels are left out.
+    """What is read of a batch; tiles without valid pixels at their place are left out.
 
     Args:
-        tiles: those with valid pixels.
+        tiles: those with valid pixels at their place.
         rgb: with a margin on every side (tile, 3, row, column) in data units, invalid pixels filled.
         valid: pixels of `rgb` that count (tile, row, column).
     """

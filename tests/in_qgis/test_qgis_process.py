@@ -21,7 +21,7 @@ RunProcess = Callable[..., Tuple[int, str]]
 def qgis_process(checkout: Path, tmp_path: Path) -> RunProcess:
     """Return a function that runs qgis_process in a profile of its own that has the built plugin."""
     if not QGIS_PROCESS.exists():
-        pytest.skip(f"'{QGIS_PROCESS}' does not exist")
+        pytest.skip(f"no qgis_process: '{QGIS_PROCESS}' does not exist; install Debian's package qgis")
     if not (checkout / "build" / "scdm_qgis").is_dir():
         pytest.fail("the plugin is not built: run make build")
     profile = tmp_path / "config" / "profiles" / "default"
