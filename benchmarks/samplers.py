@@ -22,7 +22,7 @@ from benchmarks.scenes import Pixels, make_splits, read_pixels
 from benchmarks.trained_cascade import train_cascade
 from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.core.metrics import evaluate
-from scdm_qgis.core.reconstruction import StageSampler, reconstruct, settings_for
+from scdm_qgis.core.reconstruction import StageSampler, noises_of_draws, reconstruct, settings_for
 from scdm_qgis.core.samplers import FEW_STEP_SAMPLERS
 
 SEED = 0
@@ -41,7 +41,9 @@ def draw(cascade: Cascade, scene: Pixels, sampler: str, steps: int) -> Tuple[np.
     stages = [StageSampler(stage, settings_for(stage.header, True, sampler, steps)) for stage in cascade.stages]
     passes = []
     hooks = [stage.network.register_forward_hook(lambda *_: passes.append(1)) for stage in cascade.stages]
-    drawn = reconstruct(stages, rgb, with_margin(scene.valid[None]), SEED, 0, [(0, 0)])[-1][0].numpy()
+    height, width = scene.values.shape[1:]
+    noises = [noises_of_draws(stage, 1, SEED, [(0, 0)], height, width)[0] for stage in stages]
+    drawn = reconstruct(stages, rgb, with_margin(scene.valid[None]), noises)[-1][0].numpy()
     for hook in hooks:
         hook.remove()
     return drawn * normalisation.scale + normalisation.offset, len(passes)

@@ -7,7 +7,7 @@ Integers come from Philox4x32-10 (Salmon et al. 2011), normals from them by Box 
 from __future__ import annotations
 
 import math
-from typing import Sequence, Tuple
+from typing import Callable, List, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,16 @@ _ROUNDS = 10
 START = 0xFFFFFFFF
 """The step number of the noise that sampling starts from, x_T."""
 
+COUNTERS_AT_ONCE_ON_CPU = 2**16
+"""A round makes eight passes over all counters: those of more fall out of a processor's cache."""
+
+SMALLEST_VARIANCE = 1e-6
+"""Of starts at one place: two that are the same by chance have none."""
+
+Noise = Callable[[int], Tensor]
+"""Noise (batch, band, row, column) for the step that leaves timestep t, or `START`: normal, of deviation 1 in every
+band."""
+
 
 def philox(counter: Tuple[Tensor, Tensor, Tensor, Tensor], key: Tuple[int, int]) -> Tuple[Tensor, ...]:
     """Return four 32-bit words for every counter, as int64 tensors (Philox4x32-10).
@@ -28,20 +38,19 @@ def philox(counter: Tuple[Tensor, Tensor, Tensor, Tensor], key: Tuple[int, int])
         counter: four int64 tensors of 32-bit words that broadcast together.
         key: two 32-bit words.
     """
-    c_0, c_1, c_2, c_3 = torch.broadcast_tensors(*counter)
+    c_0, c_1, c_2, c_3 = (word.clone() for word in torch.broadcast_tensors(*counter))
+    first, second = torch.empty_like(c_0), torch.empty_like(c_0)
     k_0, k_1 = key
     for _ in range(_ROUNDS):
-        high_0, low_0 = _multiply(c_0, _MULTIPLIERS[0])
-        high_1, low_1 = _multiply(c_2, _MULTIPLIERS[1])
-        c_0, c_1, c_2, c_3 = high_1 ^ c_1 ^ k_0, low_1, high_0 ^ c_3 ^ k_1, low_0
+        # 32 x 32 bit products; int64 wraps, their bits stay right.
+        torch.mul(c_0, _MULTIPLIERS[0], out=first)
+        torch.mul(c_2, _MULTIPLIERS[1], out=second)
+        torch.bitwise_right_shift(second, 32, out=c_0).bitwise_and_(_MASK).bitwise_xor_(c_1).bitwise_xor_(k_0)
+        torch.bitwise_right_shift(first, 32, out=c_2).bitwise_and_(_MASK).bitwise_xor_(c_3).bitwise_xor_(k_1)
+        torch.bitwise_and(second, _MASK, out=c_1)
+        torch.bitwise_and(first, _MASK, out=c_3)
         k_0, k_1 = (k_0 + _KEY_STEPS[0]) & _MASK, (k_1 + _KEY_STEPS[1]) & _MASK
     return c_0, c_1, c_2, c_3
-
-
-def _multiply(word: Tensor, factor: int) -> Tuple[Tensor, Tensor]:
-    """Return the high and low halves of a 32 x 32 bit product; int64 wraps, its bits stay right."""
-    product = word * factor
-    return (product >> 32) & _MASK, product & _MASK
 
 
 class PlacedNoise:
@@ -78,9 +87,54 @@ class PlacedNoise:
 
     def __call__(self, step: int) -> Tensor:
         """Return the noise of one step, float32 (tile, band, row, column)."""
-        words = philox((self._row, self._column, self._quad, torch.full_like(self._quad, step)), self._key)
+        quads = self._quad.shape[1]
+        if self._quad.device.type == "cpu":
+            quads = max(1, COUNTERS_AT_ONCE_ON_CPU // (self._row * self._column).numel())
+        return torch.cat([self._of_quads(step, part) for part in self._quad.split(quads, dim=1)], dim=1)[
+            :, : self._bands
+        ]
+
+    def _of_quads(self, step: int, quad: Tensor) -> Tensor:
+        words = philox((self._row, self._column, quad, torch.full_like(quad, step)), self._key)
         normals = (*_normal_pair(words[0], words[1]), *_normal_pair(words[2], words[3]))
-        return torch.stack(normals, dim=2).flatten(1, 2)[:, : self._bands]
+        return torch.stack(normals, dim=2).flatten(1, 2)
+
+
+class BalancedNoise:
+    """The noise of one of several draws whose starts are balanced; see `balance`.
+
+    Args:
+        noise: of the draw alone.
+        mean, deviation: of the starts of all draws alone (batch, band, row, column).
+    """
+
+    def __init__(self, noise: Noise, mean: Tensor, deviation: Tensor) -> None:
+        self._noise = noise
+        self._mean = mean
+        self._deviation = deviation
+
+    def __call__(self, step: int) -> Tensor:
+        """Return the noise of one step, the start standardised over all draws."""
+        noise = self._noise(step)
+        return (noise - self._mean) / self._deviation if step == START else noise
+
+
+def balance(noises: Sequence[Noise]) -> List[Noise]:
+    """Return the noises of several draws with starts whose mean is 0 and whose deviation is 1 at every pixel and band.
+
+    Draws that are made of their start alone then nearly have their posterior mean as their mean and their true
+    deviation as their deviation, which independent draws do in large numbers only. Two draws are antithetic
+    (Hammersley and Morton 1956); of more, moments are matched (Barraquand 1995).
+    """
+    if len(noises) < 2:
+        return list(noises)
+    total, squares = torch.zeros(()), torch.zeros(())
+    for noise in noises:
+        start = noise(START)
+        total, squares = total.to(start) + start, squares.to(start) + start.square()
+    mean = total / len(noises)
+    deviation = (squares / len(noises) - mean.square()).clamp(min=SMALLEST_VARIANCE).sqrt()
+    return [BalancedNoise(noise, mean, deviation) for noise in noises]
 
 
 def _normal_pair(first: Tensor, second: Tensor) -> Tuple[Tensor, Tensor]:

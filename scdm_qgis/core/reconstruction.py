@@ -14,8 +14,8 @@ from scdm_qgis.core.context import context_maps, context_radius
 from scdm_qgis.core.denoiser import make_denoiser
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.guidance import GuidedNetwork
-from scdm_qgis.core.noise import START, PlacedNoise
-from scdm_qgis.core.samplers import FEW_STEP_SAMPLERS, Noise, sample_ddim, sample_ddpm
+from scdm_qgis.core.noise import START, Noise, PlacedNoise, balance
+from scdm_qgis.core.samplers import FEW_STEP_SAMPLERS, sample_ddim, sample_ddpm
 from scdm_qgis.core.truncation import TruncatedDenoiser
 
 DRAW_STEPS = {"ddim": 20, "dpmpp": 8, "unipc": 8}
@@ -39,6 +39,11 @@ class SamplingSettings:
     steps: int
     guidance_weight: float
     truncation: Truncation
+
+    @property
+    def starts_decide(self) -> bool:
+        """Whether a draw depends on no other noise than the one it starts from."""
+        return self.sampler != "ddpm"
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
@@ -100,7 +105,7 @@ class StageSampler:
 
     def __init__(self, stage: Stage, settings: SamplingSettings, bfloat16: bool = False) -> None:
         self.stage = stage
-        self._settings = settings
+        self.settings = settings
         self._schedule = stage.schedule()
         network = GuidedNetwork(stage.network, settings.guidance_weight, bfloat16)
         denoiser = make_denoiser(stage.header.prediction, network, self._schedule)
@@ -116,11 +121,10 @@ class StageSampler:
 
         Args:
             condition: of the stage (tile, condition band, row, column).
-            noise: independent normal numbers by timestep and for the start, of which `Stage.noise` makes noise; it is
-                not asked where nothing is drawn.
+            noise: of one draw (`noises_of_draws`); it is not asked where nothing is drawn.
             after_step: called after every sampling step.
         """
-        stage, settings = self.stage, self._settings
+        stage, settings = self.stage, self.settings
         nothing = condition.new_zeros(len(condition), len(stage.header.bands), *condition.shape[-2:])
         seen = stage.network_condition(condition)
         if not settings.draw:
@@ -128,11 +132,9 @@ class StageSampler:
             return stage.from_sample(x_0 if stage.anchor is None else stage.anchor.calibrated_mean(x_0), condition)
         if noise is None:
             raise ValueError("drawing needs noise")
-        start = stage.noise(noise(START))
+        start = noise(START)
         if settings.sampler == "ddpm":
-            x_0 = sample_ddpm(
-                self._denoiser, self._schedule, seen, start, lambda step: stage.noise(noise(step)), after_step
-            )
+            x_0 = sample_ddpm(self._denoiser, self._schedule, seen, start, noise, after_step)
         else:
             sample = FEW_STEP_SAMPLERS[settings.sampler]
             x_0 = sample(self._denoiser, self._schedule, seen, start, settings.steps, after_step)
@@ -142,14 +144,41 @@ class StageSampler:
         return stage.from_sample(x_0, condition)
 
 
+def noises_of_draws(
+    sampler: StageSampler,
+    draws: int,
+    seed: int,
+    origins: Sequence[Tuple[int, int]],
+    height: int,
+    width: int,
+) -> List[Noise]:
+    """Return the noise of every draw of a stage, balanced where draws are made of their start alone.
+
+    Args:
+        sampler: the stage.
+        draws: their number.
+        seed: of the noise.
+        origins: (row, column) of each tile in the whole raster, which select the noise.
+        height: rows of a tile.
+        width: columns of a tile.
+    """
+    stage = sampler.stage
+
+    def of_draw(number: int) -> Noise:
+        header = stage.header
+        normals = PlacedNoise(seed, header.index, number, origins, len(header.bands), height, width, stage.device)
+        return lambda step: stage.noise(normals(step))
+
+    noises = [of_draw(number) for number in range(draws)]
+    return balance(noises) if sampler.settings.starts_decide else noises
+
+
 @torch.inference_mode()
 def reconstruct(
     stages: Sequence[StageSampler],
     rgb: Tensor,
     valid: Tensor,
-    seed: int,
-    draw: int,
-    origins: Sequence[Tuple[int, int]],
+    noises: Sequence[Noise],
     after_step: Callable[[], None] = lambda: None,
 ) -> List[Tensor]:
     """Run every stage of a cascade on a batch of tiles.
@@ -159,9 +188,7 @@ def reconstruct(
         rgb: normalised RGB tiles on the stages' device with a margin of `Cascade.context_radius` pixels on every
             side (tile, 3, margin + row + margin, margin + column + margin).
         valid: 1 where a pixel of `rgb` counts, 0 elsewhere, as outside the raster (tile, 1, as `rgb`).
-        seed: of the noise.
-        draw: 0-based number of the draw; it selects the noise.
-        origins: (row, column) of each tile in the whole raster, which select the noise.
+        noises: of one draw, one a stage (`noises_of_draws`).
         after_step: called after every sampling step.
 
     Returns:
@@ -173,10 +200,8 @@ def reconstruct(
     inner = (..., slice(margin, margin + height), slice(margin, margin + width))
     contexts = {of: context_maps(rgb, valid, of, margin) for of in sigmas}
     outputs: List[Tensor] = []
-    for sampler in stages:
-        header = sampler.stage.header
-        context = contexts[header.condition.context_sigmas]
+    for sampler, noise in zip(stages, noises):
+        context = contexts[sampler.stage.header.condition.context_sigmas]
         condition = sampler.stage.condition(outputs[-1] if outputs else None, rgb[inner], context)
-        noise = PlacedNoise(seed, header.index, draw, origins, len(header.bands), height, width, rgb.device)
         outputs.append(sampler(condition, noise, after_step))
     return outputs

@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 
 from scdm_qgis.core.denoiser import Prediction
+from scdm_qgis.core.noise import Noise
 from scdm_qgis.core.schedule import NoiseLevel, Schedule, at
 from scdm_qgis.core.truncation import TruncatedDenoiser
-
-Noise = Callable[[int], Tensor]
-"""Noise (batch, band, row, column) for the step that leaves timestep t: normal, of deviation 1 in every band."""
 
 
 class FewStepSampler(Protocol):

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from scdm_qgis.core.cascade import Stage
-from scdm_qgis.core.noise import PlacedNoise
-from scdm_qgis.core.reconstruction import StageSampler, settings_for
+from scdm_qgis.core.reconstruction import StageSampler, noises_of_draws, settings_for
 from scdm_qgis.core.residual import Anchor
 from scdm_qgis.core.training import Batch
 
@@ -36,7 +35,7 @@ class Evidence:
     Args:
         mean: the stage's posterior-mean estimate.
         truth: the true residual.
-        deviation: standard deviation of the stage's draws, before any calibration.
+        deviation: standard deviation of the stage's balanced draws about their mean, before any calibration.
     """
 
     mean: np.ndarray
@@ -68,17 +67,15 @@ def gather_evidence(stage: Stage, batches: Sequence[Batch], seed: int, bfloat16:
     parts: List[Evidence] = []
     estimate, draw_once = (StageSampler(stage, settings_for(stage.header, draw), bfloat16) for draw in (False, True))
     for number, batch in enumerate(batches):
-        bands, height, width = batch.target.shape[1:]
+        height, width = batch.target.shape[2:]
         # Places are only names for noise here: every patch gets noise of its own.
         origins = [(number * height, patch * width) for patch in range(len(batch.target))]
 
         residual = anchor.expect(batch.condition).to_residual
-        drawn = []
-        for draw in range(DRAWS):
-            noise = PlacedNoise(seed, stage.header.index, draw, origins, bands, height, width, batch.target.device)
-            drawn.append(residual(draw_once(batch.condition, noise)))
+        noises = noises_of_draws(draw_once, DRAWS, seed, origins, height, width)
+        drawn = [residual(draw_once(batch.condition, noise)) for noise in noises]
         mean = residual(estimate(batch.condition, None))
-        deviation = torch.stack(drawn).std(dim=0)
+        deviation = torch.stack(drawn).std(dim=0, correction=0)
         valid = batch.valid[:, 0] > 0
         values = (x.permute(0, 2, 3, 1)[valid].cpu().numpy() for x in (mean, residual(batch.target), deviation))
         parts.append(Evidence(*values))

@@ -9,8 +9,7 @@ from typing import List, Sequence
 import torch
 
 from scdm_qgis.core.cascade import Stage
-from scdm_qgis.core.noise import PlacedNoise
-from scdm_qgis.core.reconstruction import StageSampler, settings_for
+from scdm_qgis.core.reconstruction import StageSampler, noises_of_draws, settings_for
 from scdm_qgis.core.training import DIVERGED, Batch
 
 CANDIDATES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
@@ -65,13 +64,11 @@ def _try(stage: Stage, batches: Sequence[Batch], steps: int, seed: int, bfloat16
     sample = StageSampler(stage, settings_for(stage.header, draw=True, steps=steps), bfloat16)
     count, squared_error, squared_deviation = 0, 0.0, 0.0
     for number, batch in enumerate(batches):
-        bands, height, width = batch.target.shape[1:]
+        height, width = batch.target.shape[2:]
         # Places are only names for noise here: every patch gets noise of its own.
         origins = [(number * height, patch * width) for patch in range(len(batch.target))]
-        noises = [
-            PlacedNoise(seed, stage.header.index, draw, origins, bands, height, width, batch.target.device)
-            for draw in range(DRAWS)
-        ]
+        # Draws as they are alone, not balanced.
+        noises = [noises_of_draws(sample, 1, seed + draw, origins, height, width)[0] for draw in range(DRAWS)]
         drawn = torch.stack([sample(batch.condition, noise) for noise in noises])
         valid = (batch.valid > 0).expand_as(batch.target)
         squared_error += float((drawn - batch.target)[:, valid].square().sum())

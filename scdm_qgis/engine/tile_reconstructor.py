@@ -11,7 +11,7 @@ import torch
 
 from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.core.reconstruction import SamplingSettings, StageSampler, reconstruct
+from scdm_qgis.core.reconstruction import SamplingSettings, StageSampler, noises_of_draws, reconstruct
 from scdm_qgis.engine.tile_batches import TilePixels
 from scdm_qgis.raster.tiles import Tile
 
@@ -46,6 +46,7 @@ class TileSpectra:
         tiles: those that were computed.
         means: the mean over draws of every stage's bands (tile, band, row, column).
         deviation: the standard deviation of the last stage's over draws, in the same form; None of a single one.
+            Balanced draws lie about a mean that is known, so the squares of all count; others leave one out.
     """
 
     tiles: Tuple[Tile, ...]
@@ -111,16 +112,12 @@ class TileReconstructor:
         counting = torch.from_numpy(pixels.valid[:, None].astype(np.float32)).to(self._device)
         means: List[torch.Tensor] = []
         squares: Optional[torch.Tensor] = None
-        for draw in range(self._sampling.draws):
-            outputs = reconstruct(
-                self._stages,
-                tiles,
-                counting,
-                self._sampling.seed,
-                draw,
-                [(tile.row, tile.column) for tile in pixels.tiles],
-                after_step,
-            )
+        origins = [(tile.row, tile.column) for tile in pixels.tiles]
+        height, width = (side - 2 * self.margin for side in tiles.shape[-2:])
+        draws, seed = self._sampling.draws, self._sampling.seed
+        noises = zip(*(noises_of_draws(stage, draws, seed, origins, height, width) for stage in self._stages))
+        for draw, of_draw in enumerate(noises):
+            outputs = reconstruct(self._stages, tiles, counting, of_draw, after_step)
             if draw == 0:
                 means = outputs
                 continue
@@ -132,5 +129,6 @@ class TileReconstructor:
         values = [(mean * normalisation.scale + normalisation.offset).cpu().numpy() for mean in means]
         if squares is None:
             return values, None
-        deviation = (squares / (self._sampling.draws - 1)).sqrt() * normalisation.scale
+        independent = draws - (0 if self._stages[-1].settings.starts_decide else 1)
+        deviation = (squares / independent).sqrt() * normalisation.scale
         return values, deviation.cpu().numpy()

@@ -7,11 +7,17 @@ from scdm_qgis.core.cascade_header import Truncation
 from scdm_qgis.core.context import context_maps
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.guidance import GuidedNetwork
-from scdm_qgis.core.reconstruction import StageSampler, reconstruct, settings_for
+from scdm_qgis.core.noise import START
+from scdm_qgis.core.reconstruction import StageSampler, noises_of_draws, reconstruct, settings_for
 
 RGB = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))
 VALID = torch.ones(2, 1, 9, 7)
 ORIGINS = [(0, 0), (0, 7)]
+
+
+def noises(stages, seed=5, tiles=slice(None)):
+    """Return the noise of a single draw for every stage."""
+    return [noises_of_draws(stage, 1, seed, ORIGINS[tiles], 9, 7)[0] for stage in stages]
 
 
 def samplers(cascade, draw=False, **options):
@@ -19,7 +25,8 @@ def samplers(cascade, draw=False, **options):
 
 
 def run(cascade, draw=False, **options):
-    return reconstruct(samplers(cascade, draw, **options), RGB, VALID, seed=5, draw=0, origins=ORIGINS)
+    stages = samplers(cascade, draw, **options)
+    return reconstruct(stages, RGB, VALID, noises(stages))
 
 
 def test_a_network_that_outputs_zero_leaves_the_regressions(make_stage, make_cascade):
@@ -53,14 +60,34 @@ def test_draws_depend_on_seed_and_place_only(make_stage, make_cascade):
     cascade = make_cascade(make_stage(1, untrained_output=True), make_stage(2, untrained_output=True))
     stages = samplers(cascade, draw=True)
 
-    def draw(seed=5, number=0, tiles=slice(None)):
-        return reconstruct(stages, RGB[tiles], VALID[tiles], seed, number, ORIGINS[tiles])[-1]
+    def draw(seed=5, tiles=slice(None)):
+        return reconstruct(stages, RGB[tiles], VALID[tiles], noises(stages, seed, tiles))[-1]
 
     both = draw()
     assert torch.equal(both, draw())
     assert torch.allclose(both[1:], draw(tiles=slice(1, 2)), atol=1e-5)
     assert not torch.allclose(both, draw(seed=6), atol=1e-3)
-    assert not torch.allclose(both, draw(number=1), atol=1e-3)
+
+
+@pytest.mark.parametrize("draws", [2, 3, 8])
+def test_balanced_draws_of_the_regression_alone_have_the_estimate_as_their_mean(make_stage, make_cascade, draws):
+    """Of a network that says velocity 0 a draw is as far from the estimate as its start, times a number."""
+    cascade = make_cascade(make_stage(1, of=1))
+    stages, (estimate,) = samplers(cascade, draw=True), run(cascade)
+    balanced = noises_of_draws(stages[0], draws, 5, ORIGINS, 9, 7)
+    drawn = torch.stack([reconstruct(stages, RGB, VALID, [noise])[0] for noise in balanced])
+    assert torch.allclose(drawn.mean(dim=0), estimate, atol=1e-5)
+    deviation = drawn.std(dim=0, correction=0) / cascade.stages[0].anchor.expect(RGB).scale
+    usual = deviation.median()
+    assert usual > 0.1
+    assert ((deviation / usual - 1).abs() < 0.02).float().mean() > 0.99  # two starts may be the same by chance
+
+
+def test_draws_of_ddpm_are_independent(make_stage, make_cascade):
+    (stage,) = samplers(make_cascade(make_stage(1, of=1, prediction="noise")), draw=True)
+    several, (alone,) = (noises_of_draws(stage, draws, 5, ORIGINS, 9, 7) for draws in (3, 1))
+    assert torch.equal(several[0](START), alone(START))
+    assert not torch.allclose(several[1](START), alone(START), atol=1e-2)
 
 
 def test_context_comes_from_the_margin(make_stage, make_cascade):
@@ -73,11 +100,11 @@ def test_context_comes_from_the_margin(make_stage, make_cascade):
     image, valid = torch.rand(1, 3, 20, 24), (torch.rand(1, 1, 20, 24) > 0.2).float()
     stages = samplers(cascade)
     padded = [torch.nn.functional.pad(x, [margin] * 4) for x in (image, valid)]
-    (whole,) = reconstruct(stages, *padded, 0, 0, [(0, 0)])
+    (whole,) = reconstruct(stages, *padded, noises(stages))
     condition = torch.cat([image, context_maps(image, valid, (0.5, 1.0))], dim=1)
     assert torch.allclose(whole, stage.anchor.expect(condition).estimate, atol=1e-5)
     tile = (..., slice(5 - margin, 12 + margin), slice(4 - margin, 15 + margin))
-    (part,) = reconstruct(stages, image[tile], valid[tile], 0, 0, [(5, 4)])
+    (part,) = reconstruct(stages, image[tile], valid[tile], noises(stages))
     assert torch.allclose(part, whole[..., 5:12, 4:15], atol=1e-5)
 
 
@@ -116,10 +143,8 @@ def test_draws_are_made_of_noise_as_correlated_as_residuals(make_stage, make_cas
 
 def test_every_step_is_reported(make_stage, make_cascade):
     cascade = make_cascade(make_stage(1), make_stage(2))
-    calls = []
-    reconstruct(
-        samplers(cascade, draw=True, sampler="ddpm"), RGB, VALID, 0, 0, ORIGINS, after_step=lambda: calls.append(1)
-    )
+    calls, stages = [], samplers(cascade, draw=True, sampler="ddpm")
+    reconstruct(stages, RGB, VALID, noises(stages), after_step=lambda: calls.append(1))
     assert len(calls) == 2 * 50
 
 
