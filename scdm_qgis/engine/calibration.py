@@ -19,8 +19,8 @@ DRAWS = 8
 MOST_PATCHES = 24
 """Draws take many passes, so no more patches than these are drawn."""
 
-TWO_SIGMA_SHARE = 0.9545
-"""Share of errors that a normal distribution has within two standard deviations."""
+SIGMA_SHARES = (0.6827, 0.9545)
+"""Shares of errors that a normal distribution has within one and two standard deviations."""
 
 LARGEST_SPREAD = 100.0
 
@@ -118,21 +118,20 @@ def fit_shrinkage(evidence: Evidence) -> np.ndarray:
 def fit_spread(evidence: Evidence, shrinkage: np.ndarray, left_out: np.ndarray) -> np.ndarray:
     """Return the factor on the draws' standard deviation per band that makes it fit the errors.
 
-    The evidence is one end of the scenes and may be easier or harder than they are as a whole. How much,
-    blocks from all over the scenes tell: what the regression leaves of them when they are left out, beside
-    what it leaves of the evidence.
+    One standard deviation shall hold as many errors as a normal one; errors have heavier tails, so that fewer than
+    usual lie within two. The evidence is one end of the scenes and may be easier or harder than they are as a whole.
+    How much, blocks from all over the scenes tell: what the regression leaves of them when they are left out, beside
+    what it leaves of the evidence, in the large residuals that make a place hard. Neither are new scenes, so the
+    factor is the geometric mean of the evidence's and the one corrected to the blocks.
     """
-    typical = _deviation(np.abs(left_out)) / np.maximum(_deviation(np.abs(evidence.truth)), SMALLEST_DEVIATION)
-    factor = _deviation(_ratios(evidence, shrinkage)) * typical
+    blocks, end = (_deviation(np.abs(of), 2) for of in (left_out, evidence.truth))
+    factor = _deviation(_ratios(evidence, shrinkage), 1) * np.sqrt(blocks / np.maximum(end, SMALLEST_DEVIATION))
     return np.asarray(np.clip(factor, 1 / LARGEST_SPREAD, LARGEST_SPREAD))
 
 
-def _deviation(sizes: np.ndarray) -> np.ndarray:
-    """Return the standard deviation per band that has as many errors (pixel, band) within two as a normal one.
-
-    Errors have heavier tails than a normal distribution, so that more than usual lie within one.
-    """
-    return np.asarray(np.quantile(sizes, TWO_SIGMA_SHARE, axis=0) / 2)
+def _deviation(sizes: np.ndarray, sigmas: int) -> np.ndarray:
+    """Return the standard deviation per band that has as many errors (pixel, band) within 1 or 2 as a normal one."""
+    return np.asarray(np.quantile(sizes, SIGMA_SHARES[sigmas - 1], axis=0) / sigmas)
 
 
 def measure_coverage(evidence: Evidence, left_out: np.ndarray) -> Tuple[float, float]:
