@@ -1,7 +1,9 @@
+from math import erf
+
 import numpy as np
 import pytest
 
-from scdm_qgis.engine.calibration import Evidence, fit_shrinkage, fit_spread, measure_coverage
+from scdm_qgis.engine.calibration import NEW_SCENES, Evidence, fit_shrinkage, fit_spread, measure_coverage
 
 
 def evidence(mean, truth, deviation=1.0):
@@ -33,14 +35,14 @@ def test_a_shrunk_estimate_is_never_worse_than_none():
 def test_spread_makes_the_draws_as_wide_as_the_errors():
     errors = noise() * [1, 3, 0.2]
     spread = fit_spread(evidence(np.zeros_like(errors), errors, deviation=0.5), np.ones(3), errors)
-    assert spread == pytest.approx([2, 6, 0.4], rel=0.03)
+    assert spread / NEW_SCENES == pytest.approx([2, 6, 0.4], rel=0.03)
 
 
-def test_spread_is_between_an_easy_end_and_the_scenes():
-    """Left-out blocks say that errors are four times as large as on the evidence; what the network adds stays."""
+def test_spread_is_that_of_the_scenes_not_of_an_easy_end():
+    """Left-out blocks say that errors are twice as large as on the evidence; what the network adds stays."""
     errors, estimate = noise(), noise(seed=1)
-    spread = fit_spread(evidence(estimate, errors + estimate), np.ones(3), 4 * (errors + estimate))
-    assert spread == pytest.approx([2, 2, 2], rel=0.03)
+    spread = fit_spread(evidence(estimate, errors + estimate), np.ones(3), 2 * (errors + estimate))
+    assert spread / NEW_SCENES == pytest.approx([2, 2, 2], rel=0.03)
 
 
 def test_what_is_left_of_nothing_gives_a_finite_spread():
@@ -50,19 +52,19 @@ def test_what_is_left_of_nothing_gives_a_finite_spread():
 
 
 def test_heavy_tails_are_met_at_one_standard_deviation():
-    """No factor fits one and two both: of Laplace's, 1 - (1 - 0.6827)^2 lie within two then."""
+    """No factor fits one and two both: Laplace's have a share of 1 - (1 - 0.6827)^n within n times what fits one."""
     errors = np.random.default_rng(0).laplace(size=(50_000, 1))
-    one, two = measure_coverage(evidence(np.zeros_like(errors), errors), errors)
-    assert one == pytest.approx(0.6827, abs=0.01)
-    assert two == pytest.approx(1 - (1 - 0.6827) ** 2, abs=0.005)
+    shares = measure_coverage(evidence(np.zeros_like(errors), errors), errors)
+    expected = [1 - (1 - 0.6827) ** (sigmas * NEW_SCENES) for sigmas in (1, 2)]
+    assert shares == pytest.approx(expected, abs=0.01)
 
 
-def test_coverage_of_normal_errors_is_nominal_and_measured_on_other_pixels():
+def test_coverage_of_normal_errors_is_nearly_nominal_and_measured_on_other_pixels():
     errors = noise()
     one, two = measure_coverage(evidence(np.zeros_like(errors), errors), errors)
-    assert one == pytest.approx(0.683, abs=0.01)
-    assert two == pytest.approx(0.954, abs=0.01)
+    assert one == pytest.approx(erf(NEW_SCENES / 2**0.5), abs=0.01)
+    assert two == pytest.approx(erf(2 * NEW_SCENES / 2**0.5), abs=0.01)
     uneven = np.where(((np.arange(len(errors)) // 256) % 2 == 1)[:, None], 10 * errors, errors)
     one, _ = measure_coverage(evidence(np.zeros_like(errors), uneven), errors)
-    # Fitted to the hard half, the spread is sqrt(10) times too wide for the other, else ten times too narrow.
-    assert one == pytest.approx((0.08 + 0.998) / 2, abs=0.02)
+    # Fitted to the hard half, the spread is as for the easy one, which the left-out residuals are like.
+    assert one == pytest.approx((erf(NEW_SCENES / 2**0.5) + erf(NEW_SCENES / 10 / 2**0.5)) / 2, abs=0.02)
