@@ -22,9 +22,11 @@ MOST_PATCHES = 24
 SIGMA_SHARES = (0.6827, 0.9545)
 """Shares of errors that a normal distribution has within one and two standard deviations."""
 
-NEW_SCENES = 1.17
-"""So many times as large as on left-out parts of the training scenes errors are on other scenes. It was chosen on the
-benchmark's: 1.0 and 1.1 times on those like the training scenes, 1.4 and 1.5 times on those unlike them."""
+NEW_SCENES = 1.2
+"""Errors on other scenes are about so many times as large as on left-out parts of the training scenes.
+
+Chosen on the benchmark's: to have the usual share of errors within one standard deviation, those like the training
+scenes want 1.07 and 1.08, those unlike them 1.4 and 1.7. With 1.2, two hold their share on the former as well."""
 
 LARGEST_SPREAD = 100.0
 
