@@ -94,8 +94,8 @@ class RgbToHyperspectralAlgorithm(JobAlgorithm):
             QgsProcessingParameterNumber("SAMPLES", "Samples", integer, 0, minValue=0, maxValue=10000),
             "0 for the best estimate in one step: the lowest error, but smoother than real spectra. 1 for one draw: "
             "as rough as real spectra, with a larger error. 8 for the mean of as many draws, about as good as the "
-            "best estimate, and their standard deviation, which takes eight times as long. Models that predict noise "
-            "know no such estimate: for them 0 gives one draw.",
+            "best estimate, and their standard deviation, which takes some sixty times as long. Models that predict "
+            "noise know no such estimate: for them 0 gives one draw.",
         )
         self.add(
             QgsProcessingParameterEnum("SAMPLER", "Sampler", list(SAMPLERS), False, None, True, True),
