@@ -1,6 +1,7 @@
 """Noise that belongs to a place: a function of seed, stage, draw, step, global row and column, and band.
 
-Overlapping tiles see the same noise where they overlap, whatever the tiling, the batch or the machine.
+Overlapping tiles see the same noise where they overlap, whatever the tiling, the batch or the machine. Where the
+starts of several draws are balanced, these also depend on how many draws there are.
 Integers come from Philox4x32-10 (Salmon et al. 2011), normals from them by Box and Muller.
 """
 
@@ -21,14 +22,18 @@ START = 0xFFFFFFFF
 """The step number of the noise that sampling starts from, x_T."""
 
 COUNTERS_AT_ONCE_ON_CPU = 2**16
-"""A round makes eight passes over all counters: those of more fall out of a processor's cache."""
+"""A round makes eight passes over all counters: those of more fall out of a processor's cache. A band at a time is the
+least."""
 
-SMALLEST_VARIANCE = 1e-6
+SMALLEST_VARIANCE = 1e-12
 """Of starts at one place: two that are the same by chance have none."""
+
+FEWEST_MATCHED = 4
+"""Fewer starts of deviation 1 at every pixel and band would be a few numbers over and over: of two, 1 and -1."""
 
 Noise = Callable[[int], Tensor]
 """Noise (batch, band, row, column) for the step that leaves timestep t, or `START`: normal, of deviation 1 in every
-band."""
+band; the starts of balanced draws nearly so."""
 
 
 def philox(counter: Tuple[Tensor, Tensor, Tensor, Tensor], key: Tuple[int, int]) -> Tuple[Tensor, ...]:
@@ -89,7 +94,7 @@ class PlacedNoise:
         """Return the noise of one step, float32 (tile, band, row, column)."""
         quads = self._quad.shape[1]
         if self._quad.device.type == "cpu":
-            quads = max(1, COUNTERS_AT_ONCE_ON_CPU // (self._row * self._column).numel())
+            quads = max(1, COUNTERS_AT_ONCE_ON_CPU // (self._row.numel() * self._column.shape[-1]))
         return torch.cat([self._of_quads(step, part) for part in self._quad.split(quads, dim=1)], dim=1)[
             :, : self._bands
         ]
@@ -105,7 +110,7 @@ class BalancedNoise:
 
     Args:
         noise: of the draw alone.
-        mean, deviation: of the starts of all draws alone (batch, band, row, column).
+        mean, deviation: what its start is standardised by (batch, band, row, column).
     """
 
     def __init__(self, noise: Noise, mean: Tensor, deviation: Tensor) -> None:
@@ -114,7 +119,7 @@ class BalancedNoise:
         self._deviation = deviation
 
     def __call__(self, step: int) -> Tensor:
-        """Return the noise of one step, the start standardised over all draws."""
+        """Return the noise of one step, the start standardised."""
         noise = self._noise(step)
         return (noise - self._mean) / self._deviation if step == START else noise
 
@@ -124,16 +129,21 @@ def balance(noises: Sequence[Noise]) -> List[Noise]:
 
     Draws that are made of their start alone then nearly have their posterior mean as their mean and their true
     deviation as their deviation, which independent draws do in large numbers only. Two draws are antithetic
-    (Hammersley and Morton 1956); of more, moments are matched (Barraquand 1995).
+    (Hammersley and Morton 1956); of more, moments are matched (Barraquand 1995). The deviation of fewer than
+    `FEWEST_MATCHED` is 1 on average only.
     """
-    if len(noises) < 2:
-        return list(noises)
-    total, squares = torch.zeros(()), torch.zeros(())
-    for noise in noises:
+    mean = noises[0](START)
+    squares = torch.zeros_like(mean)
+    for count, noise in enumerate(noises[1:], start=2):
+        # Welford 1962: starts that are nearly the same must not cancel.
         start = noise(START)
-        total, squares = total.to(start) + start, squares.to(start) + start.square()
-    mean = total / len(noises)
-    deviation = (squares / len(noises) - mean.square()).clamp(min=SMALLEST_VARIANCE).sqrt()
+        difference = start - mean
+        mean = mean + difference / count
+        squares += difference * (start - mean)
+    if len(noises) < FEWEST_MATCHED:
+        deviation = torch.full_like(mean, math.sqrt(1 - 1 / len(noises)))
+    else:
+        deviation = (squares / len(noises)).clamp(min=SMALLEST_VARIANCE).sqrt()
     return [BalancedNoise(noise, mean, deviation) for noise in noises]
 
 

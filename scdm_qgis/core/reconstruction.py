@@ -40,14 +40,14 @@ class SamplingSettings:
     guidance_weight: float
     truncation: Truncation
 
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise UserError(f"'{self.sampler}' is no sampler.", f"Choose one of: {', '.join(SAMPLERS)}.")
+
     @property
     def starts_decide(self) -> bool:
         """Whether a draw depends on no other noise than the one it starts from."""
         return self.sampler != "ddpm"
-
-    def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise UserError(f"'{self.sampler}' is no sampler.", f"Choose one of: {', '.join(SAMPLERS)}.")
 
 
 def settings_for(
@@ -105,7 +105,7 @@ class StageSampler:
 
     def __init__(self, stage: Stage, settings: SamplingSettings, bfloat16: bool = False) -> None:
         self.stage = stage
-        self.settings = settings
+        self._settings = settings
         self._schedule = stage.schedule()
         network = GuidedNetwork(stage.network, settings.guidance_weight, bfloat16)
         denoiser = make_denoiser(stage.header.prediction, network, self._schedule)
@@ -124,7 +124,7 @@ class StageSampler:
             noise: of one draw (`noises_of_draws`); it is not asked where nothing is drawn.
             after_step: called after every sampling step.
         """
-        stage, settings = self.stage, self.settings
+        stage, settings = self.stage, self._settings
         nothing = condition.new_zeros(len(condition), len(stage.header.bands), *condition.shape[-2:])
         seen = stage.network_condition(condition)
         if not settings.draw:
@@ -145,24 +145,25 @@ class StageSampler:
 
 
 def noises_of_draws(
-    sampler: StageSampler,
+    stage: Stage,
     draws: int,
+    balanced: bool,
     seed: int,
     origins: Sequence[Tuple[int, int]],
     height: int,
     width: int,
 ) -> List[Noise]:
-    """Return the noise of every draw of a stage, balanced where draws are made of their start alone.
+    """Return the noise of every draw of a stage.
 
     Args:
-        sampler: the stage.
+        stage: the stage, on the device to use.
         draws: their number.
+        balanced: whether the starts are balanced over the draws (`balance`); of single draws they never are.
         seed: of the noise.
         origins: (row, column) of each tile in the whole raster, which select the noise.
         height: rows of a tile.
         width: columns of a tile.
     """
-    stage = sampler.stage
 
     def of_draw(number: int) -> Noise:
         header = stage.header
@@ -170,7 +171,7 @@ def noises_of_draws(
         return lambda step: stage.noise(normals(step))
 
     noises = [of_draw(number) for number in range(draws)]
-    return balance(noises) if sampler.settings.starts_decide else noises
+    return balance(noises) if balanced and draws > 1 else noises
 
 
 @torch.inference_mode()

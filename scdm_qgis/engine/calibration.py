@@ -78,7 +78,7 @@ def gather_evidence(stage: Stage, batches: Sequence[Batch], seed: int, bfloat16:
         origins = [(number * height, patch * width) for patch in range(len(batch.target))]
 
         residual = anchor.expect(batch.condition).to_residual
-        noises = noises_of_draws(draw_once, DRAWS, seed, origins, height, width)
+        noises = noises_of_draws(stage, DRAWS, True, seed, origins, height, width)
         drawn = [residual(draw_once(batch.condition, noise)) for noise in noises]
         mean = residual(estimate(batch.condition, None))
         deviation = torch.stack(drawn).std(dim=0, correction=0)

@@ -49,7 +49,7 @@ def footprint(
     tiling: Tiling,
     products: Sequence[Product],
     batch_size: int,
-    draws: int,
+    balanced: bool,
     rows: int,
     computes_here: bool,
 ) -> Footprint:
@@ -61,7 +61,7 @@ def footprint(
         tiling: bands, tiles and window.
         products: the rasters that are written.
         batch_size: tiles computed at once.
-        draws: of each tile.
+        balanced: whether the starts of several draws are balanced.
         rows: first rows that are there already.
         computes_here: whether the networks compute in this machine's own memory.
     """
@@ -82,7 +82,7 @@ def footprint(
         widest = max(stage.network.base_channels for stage in header.stages)
         guided = [(stage, chosen.steps) for stage, chosen in zip(header.stages, settings) if chosen.guidance_weight > 0]
         memory += (GUIDED_FEATURE_MAPS if guided else FEATURE_MAPS) * pixels_a_batch * widest * _FLOAT
-        if draws > 1:  # mean and deviation of their starts
+        if balanced:  # mean and deviation of the starts
             memory += 2 * pixels_a_batch * sum(len(stage.bands) for stage in header.stages) * _FLOAT
         memory += sum(kept_bytes(stage.network, lattice.tile_size, steps) for stage, steps in guided)
     return Footprint(memory, disk)

@@ -118,7 +118,7 @@ def _reconstruct_raster(
     computing.batch_size = done.batch_size
     _log_plan(job, header, tiling, sampling, done, events)
     here = job.cluster is None and computing.device_type == "cpu"
-    needed = footprint(header, settings, tiling, products, done.batch_size, sampling.draws, done.rows, here)
+    needed = footprint(header, settings, tiling, products, done.batch_size, sampling.balanced, done.rows, here)
     check_footprint(needed, products, events)
     fit_block_cache(cube, tiling.lattice.tile_size + 2 * cascade.context_radius)
     if taken_up is None:

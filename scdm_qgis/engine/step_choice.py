@@ -67,8 +67,7 @@ def _try(stage: Stage, batches: Sequence[Batch], steps: int, seed: int, bfloat16
         height, width = batch.target.shape[2:]
         # Places are only names for noise here: every patch gets noise of its own.
         origins = [(number * height, patch * width) for patch in range(len(batch.target))]
-        # Draws as they are alone, not balanced.
-        noises = [noises_of_draws(sample, 1, seed + draw, origins, height, width)[0] for draw in range(DRAWS)]
+        noises = noises_of_draws(stage, DRAWS, False, seed, origins, height, width)
         drawn = torch.stack([sample(batch.condition, noise) for noise in noises])
         valid = (batch.valid > 0).expand_as(batch.target)
         squared_error += float((drawn - batch.target)[:, valid].square().sum())

@@ -15,6 +15,9 @@ from scdm_qgis.core.reconstruction import SamplingSettings, StageSampler, noises
 from scdm_qgis.engine.tile_batches import TilePixels
 from scdm_qgis.raster.tiles import Tile
 
+MOST_BALANCED = 64
+"""More draws are as good alone, and balancing makes all their starts once more before the first."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -37,6 +40,11 @@ class Sampling:
         """Sampling steps a tile takes, over all stages and draws."""
         return self.draws * sum(settings.steps for settings in self.settings)
 
+    @property
+    def balanced(self) -> bool:
+        """Whether the draws' starts are balanced, which they are where nothing but starts decides what is drawn."""
+        return 1 < self.draws <= MOST_BALANCED and all(settings.starts_decide for settings in self.settings)
+
 
 @dataclass(frozen=True)
 class TileSpectra:
@@ -46,7 +54,7 @@ class TileSpectra:
         tiles: those that were computed.
         means: the mean over draws of every stage's bands (tile, band, row, column).
         deviation: the standard deviation of the last stage's over draws, in the same form; None of a single one.
-            Balanced draws lie about a mean that is known, so the squares of all count; others leave one out.
+            Squares are divided by n where draws are balanced, their mean then being the posterior's, else by n - 1.
     """
 
     tiles: Tuple[Tile, ...]
@@ -114,8 +122,13 @@ class TileReconstructor:
         squares: Optional[torch.Tensor] = None
         origins = [(tile.row, tile.column) for tile in pixels.tiles]
         height, width = (side - 2 * self.margin for side in tiles.shape[-2:])
-        draws, seed = self._sampling.draws, self._sampling.seed
-        noises = zip(*(noises_of_draws(stage, draws, seed, origins, height, width) for stage in self._stages))
+        sampling = self._sampling
+        noises = zip(
+            *(
+                noises_of_draws(one.stage, sampling.draws, sampling.balanced, sampling.seed, origins, height, width)
+                for one in self._stages
+            )
+        )
         for draw, of_draw in enumerate(noises):
             outputs = reconstruct(self._stages, tiles, counting, of_draw, after_step)
             if draw == 0:
@@ -129,6 +142,6 @@ class TileReconstructor:
         values = [(mean * normalisation.scale + normalisation.offset).cpu().numpy() for mean in means]
         if squares is None:
             return values, None
-        independent = draws - (0 if self._stages[-1].settings.starts_decide else 1)
+        independent = sampling.draws if sampling.balanced else sampling.draws - 1
         deviation = (squares / independent).sqrt() * normalisation.scale
         return values, deviation.cpu().numpy()

@@ -7,6 +7,7 @@ from typing import List, Optional, Sequence, Tuple
 from matplotlib.figure import Figure
 
 from scdm_qgis.core.cascade_header import CascadeHeader
+from scdm_qgis.engine.calibration import NEW_SCENES
 from scdm_qgis.engine.jobs import TrainCascadeStage
 from scdm_qgis.engine.report_page import Picture, Section, Table, picture, render_report
 from scdm_qgis.engine.validation import NO_HOLD_OUT, WORSE_THAN_RIDGE, Judgement, Validation
@@ -76,7 +77,8 @@ def _verdict(validation: Optional[Validation]) -> List[str]:
         one, two = validation.coverage
         sentences.append(
             f"Of the errors, {one:.1%} lie within one standard deviation of draws and {two:.1%} within two, where the "
-            "spread of draws was fitted to other pixels; well-calibrated draws have 68.3% and 95.4%."
+            "spread of draws was fitted to other pixels. Well-calibrated draws have 68.3% and 95.4%; here it may be "
+            f"more, as the spread is made {NEW_SCENES} times as wide for the larger errors on other scenes."
         )
     return sentences
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from scdm_qgis.core import noise as noise_module
-from scdm_qgis.core.noise import START, PlacedNoise, balance, philox
+from scdm_qgis.core.noise import FEWEST_MATCHED, START, PlacedNoise, balance, philox
 
 # Known-answer vectors published with Random123 (philox 4x32, 10 rounds).
 KNOWN = [
@@ -61,34 +61,43 @@ def test_bands_made_in_pieces_are_the_same(monkeypatch):
     assert torch.equal(noise(bands=23)(START), whole)
 
 
-@pytest.mark.parametrize("draws", [2, 3, 8])
-def test_balanced_starts_have_mean_0_and_deviation_1_at_every_pixel_and_band(draws):
-    starts = torch.stack([one(START) for one in balance([noise(draw=draw) for draw in range(draws)])]).double()
+def balanced(draws, **options):
+    """Return the balanced starts of several draws (draw, tile, band, row, column)."""
+    return torch.stack([one(START) for one in balance([noise(draw=draw, **options) for draw in range(draws)])])
+
+
+@pytest.mark.parametrize("draws", [2, 3, 4, 8])
+def test_balanced_starts_add_up_to_nothing_and_have_deviation_1(draws):
+    starts = balanced(draws).double()
     assert starts.mean(dim=0).abs().max() < 1e-4
     deviations = starts.std(dim=0, correction=0)
-    assert deviations.median() == pytest.approx(1, abs=1e-4)
-    assert ((deviations - 1).abs() < 0.02).double().mean() > 0.998  # two may be the same by chance
+    assert starts.std(correction=0).item() == pytest.approx(1, abs=0.02)
+    assert ((deviations - 1).abs().max() < 1e-3) == (draws >= FEWEST_MATCHED)
     correlation = torch.corrcoef(starts.flatten(1))
     assert torch.allclose(correlation[0, 1:], torch.tensor(-1 / (draws - 1)).double(), atol=0.03)
 
 
+@pytest.mark.parametrize("draws", [2, 4])
+def test_a_rounding_error_of_one_start_stays_one(draws):
+    """Machines differ in the last bit, and must draw the same: also where starts are nearly the same."""
+    alone = [noise(draw=draw, height=200, width=200) for draw in range(draws)]
+    moved = [lambda step: alone[0](step) * (1 + 2e-7), *alone[1:]]
+    starts, others = (torch.stack([one(START) for one in balance(of)]) for of in (alone, moved))
+    assert (starts - others).abs().max() < 1e-3
+
+
 def test_many_balanced_starts_are_nearly_normal():
-    starts = torch.stack([one(START) for one in balance([noise(draw=draw) for draw in range(8)])]).double()
+    starts = balanced(8).double()
     # Directions of seven dimensions: 3 x 7 / (7 + 2), of normal numbers 3.
     assert (starts**4).mean().item() == pytest.approx(3 * 7 / 9, abs=0.05)
 
 
 def test_balanced_starts_belong_to_their_place():
-    def starts(**options):
-        return torch.stack([one(START) for one in balance([noise(draw=draw, **options) for draw in range(4)])])
-
-    assert torch.equal(starts(origin=(5, 9), height=20, width=30), starts()[..., 5:25, 9:39])
+    assert torch.equal(balanced(4, origin=(5, 9), height=20, width=30), balanced(4)[..., 5:25, 9:39])
 
 
-def test_only_starts_are_balanced_and_only_of_several_draws():
+def test_only_starts_are_balanced():
     alone = [noise(draw=draw) for draw in range(3)]
     for one, balanced in zip(alone, balance(alone)):
         assert torch.equal(one(7), balanced(7))
         assert not torch.allclose(one(START), balanced(START), atol=0.1)
-    (single,) = balance(alone[:1])
-    assert torch.equal(single(START), alone[0](START))
