@@ -28,8 +28,8 @@ least."""
 SMALLEST_VARIANCE = 1e-12
 """Of starts at one place: two that are the same by chance have none."""
 
-FEWEST_MATCHED = 4
-"""Fewer starts of deviation 1 at every pixel and band would be a few numbers over and over: of two, 1 and -1."""
+FEWEST_MATCHED = 3
+"""Two starts of deviation 1 at every pixel and band would be nothing but 1 and -1."""
 
 Noise = Callable[[int], Tensor]
 """Noise (batch, band, row, column) for the step that leaves timestep t, or `START`: normal, of deviation 1 in every
