@@ -22,8 +22,8 @@ START = 0xFFFFFFFF
 """The step number of the noise that sampling starts from, x_T."""
 
 COUNTERS_AT_ONCE_ON_CPU = 2**16
-"""A round makes eight passes over all counters: those of more fall out of a processor's cache. A band at a time is the
-least."""
+"""A round makes eight passes over all counters: those of more fall out of a processor's cache. Those of four bands are
+the least."""
 
 SMALLEST_VARIANCE = 1e-12
 """Of starts at one place: two that are the same by chance have none."""
@@ -95,11 +95,11 @@ class PlacedNoise:
         quads = self._quad.shape[1]
         if self._quad.device.type == "cpu":
             quads = max(1, COUNTERS_AT_ONCE_ON_CPU // (self._row.numel() * self._column.shape[-1]))
-        return torch.cat([self._of_quads(step, part) for part in self._quad.split(quads, dim=1)], dim=1)[
-            :, : self._bands
-        ]
+        pieces = [self._of_quads(step, part) for part in self._quad.split(quads, dim=1)]
+        return torch.cat(pieces, dim=1)[:, : self._bands]
 
     def _of_quads(self, step: int, quad: Tensor) -> Tensor:
+        """Return the noise of four bands for each quad."""
         words = philox((self._row, self._column, quad, torch.full_like(quad, step)), self._key)
         normals = (*_normal_pair(words[0], words[1]), *_normal_pair(words[2], words[3]))
         return torch.stack(normals, dim=2).flatten(1, 2)

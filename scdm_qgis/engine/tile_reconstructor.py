@@ -123,13 +123,11 @@ class TileReconstructor:
         origins = [(tile.row, tile.column) for tile in pixels.tiles]
         height, width = (side - 2 * self.margin for side in tiles.shape[-2:])
         sampling = self._sampling
-        noises = zip(
-            *(
-                noises_of_draws(one.stage, sampling.draws, sampling.balanced, sampling.seed, origins, height, width)
-                for one in self._stages
-            )
-        )
-        for draw, of_draw in enumerate(noises):
+        by_stage = [
+            noises_of_draws(one.stage, sampling.draws, sampling.balanced, sampling.seed, origins, height, width)
+            for one in self._stages
+        ]
+        for draw, of_draw in enumerate(zip(*by_stage)):
             outputs = reconstruct(self._stages, tiles, counting, of_draw, after_step)
             if draw == 0:
                 means = outputs
