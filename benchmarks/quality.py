@@ -2,15 +2,15 @@
 
 Prints a table for every test scene: closed forms, networks that map RGB to spectra in one pass, and this
 plugin's default cascade (all parameters at their defaults, but for the RGB bands where no wavelengths tell
-them). Every network is trained on the same scenes for as long as the default cascade took.
+them). Every network is trained on the same scenes for as much processor time as the default cascade took.
 
     python -m benchmarks.quality [--scenes pavia aviris potsdam] [--seeds 0 1 2] [--variants] [--results FILE]
 
 Several seeds give means with their ranges; all three take three hours of one core. `--variants` adds other
 numbers of stages, single draws and means of draws, and the paper's recipe on the default's network with the
 default's iterations. `--results` keeps every finished run in a file, and takes from it what is there: an
-interrupted benchmark goes on. A seed of a split must run on one machine that does nothing else, or the times
-are no equal budgets.
+interrupted benchmark goes on. A seed of a split must run on one machine, or the times are no equal budgets; set
+OMP_NUM_THREADS to 1, as threads that wait for each other count as time.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Score:
         model: name of the model.
         seed: of its training.
         rmse, sam, mpsnr, mssim: see `core.metrics`.
-        trained: seconds the model was trained for.
+        trained: seconds of processor time the model was trained for.
         coverage: shares of errors within one and two standard deviations of draws, where there are several.
     """
 
@@ -160,7 +160,7 @@ class Runner:
         make_network, over_ridge = NETWORKS[model]
         scenes = [read_pixels(path, self.split.rgb_bands) for path in self.split.train]
         trained, iterations = train_one_shot(make_network, over_ridge, scenes, seconds, seed)
-        print(f"{model}: {iterations} iterations in {seconds:.0f} s", file=sys.stderr)
+        print(f"{model}: {iterations} iterations in {seconds:.0f} s of processor time", file=sys.stderr)
         for scene, truth in unscored:
             estimate = np.where(truth.valid, np.rint(trained.predict(truth)), 0)
             self._add(scene, model, seed, estimate, truth, seconds)
@@ -179,9 +179,9 @@ class Runner:
         if not any(unscored.values()):
             return
         with tempfile.TemporaryDirectory() as folder:
-            started = time.monotonic()
+            started = time.process_time()
             model = train_cascade(self.split, folder, stages, seed, prediction)
-            trained = time.monotonic() - started
+            trained = time.process_time() - started
             for samples, scenes in unscored.items():
                 used, count = (_silence_networks(model), 0) if samples == ALONE else (model, samples)
                 for scene, truth in scenes:

@@ -79,13 +79,13 @@ class OneShotModel:
 def train_one_shot(
     make_network: Callable[[int], nn.Module], over_ridge: bool, scenes: Sequence[Pixels], seconds: float, seed: int
 ) -> Tuple[OneShotModel, int]:
-    """Train for a time; return the model and the number of iterations.
+    """Train for a time of the processor; return the model and the number of iterations.
 
     Args:
         make_network: returns an untrained network for a number of bands.
         over_ridge: whether it predicts what ridge regression leaves, or the spectra themselves.
         scenes: to learn from; invalid pixels do not count.
-        seconds: how long to train.
+        seconds: how long to train, in processor time, so that what else the machine does takes nothing from it.
         seed: of weights and patches.
     """
     rgb_rows, rows = (np.concatenate(parts) for parts in zip(*(scene.rows() for scene in scenes)))
@@ -97,8 +97,8 @@ def train_one_shot(
     network, bfloat16 = make_network(len(target.mean)).train(), choose_bfloat16("auto", torch.device("cpu"))
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
     weights = target.deviation.square() / target.deviation.square().mean()
-    started, iterations = time.monotonic(), 0
-    while (share := (time.monotonic() - started) / seconds) < 1:
+    started, iterations = time.process_time(), 0
+    while (share := (time.process_time() - started) / seconds) < 1:
         for group in optimiser.param_groups:
             warm = min(1.0, (iterations + 1) / WARM_UP_ITERATIONS)
             group["lr"] = 1e-3 * warm * 0.5 * (1 + math.cos(math.pi * share))
