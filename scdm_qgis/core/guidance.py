@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Dict, List, Tuple
 
 import torch
@@ -21,7 +22,7 @@ _FLOAT = 4
 class GuidedNetwork:
     """A stage's U-Net as samplers ask it: pushed away from what it says to an empty (all-zero) condition.
 
-    It is for sampling only: guided passes have no gradients.
+    It is for sampling only: guided passes have no gradients. Several threads may ask it at once.
 
     out = out_c + s (out_c - out_0). What a network says of x_0 and eps is linear in its output, so both are
     guided with it.
@@ -37,6 +38,7 @@ class GuidedNetwork:
         self._weight = weight
         self._kept: Dict[Tuple[int, int, int], List[EmptyCondition]] = {}
         self._kept_bytes = 0
+        self._turn = threading.Lock()
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """Return the guided output, float32 (batch, band, row, column); all samples are at the same timestep."""
@@ -55,14 +57,15 @@ class GuidedNetwork:
         if t.device.type != "cpu":
             return self._network.empty_condition(t, height, width)
         key = int(t[0]), height, width
-        if key in self._kept:
-            return self._kept[key]
-        made = self._network.empty_condition(t, height, width)
-        size = sum(tensor.nbytes for empty in made for tensor in (empty.rest, *empty.part))
-        if self._kept_bytes + size <= CACHE_BYTES:
-            self._kept[key] = made
-            self._kept_bytes += size
-        return made
+        with self._turn:
+            if key in self._kept:
+                return self._kept[key]
+            made = self._network.empty_condition(t, height, width)
+            size = sum(tensor.nbytes for empty in made for tensor in (empty.rest, *empty.part))
+            if self._kept_bytes + size <= CACHE_BYTES:
+                self._kept[key] = made
+                self._kept_bytes += size
+            return made
 
 
 def kept_bytes(config: NetworkConfig, tile_size: int, steps: int) -> int:

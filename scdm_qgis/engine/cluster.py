@@ -31,8 +31,8 @@ from scdm_qgis.engine.tiling import Tiling
 from scdm_qgis.raster.cube import Cube
 from scdm_qgis.raster.tiles import Tile
 
-BATCHES_A_WORKER = 2
-"""Batches that are out at once: one is computed while the next is on its way."""
+BATCHES_A_THREAD = 2
+"""Batches that are out at once for every thread Dask has on a worker: one is computed, the next is on its way."""
 
 SECONDS_TO_CONNECT = 10
 
@@ -85,7 +85,7 @@ class Cluster:
         try:
             abilities = self._abilities()
             self.device_type = abilities.device_type
-            self.threads = abilities.threads
+            self._threads = abilities.threads
             self._bfloat16 = abilities.bfloat16
             self._workers_read = abilities.reads_input
             with open(self._job.model, "rb") as file:
@@ -101,7 +101,7 @@ class Cluster:
             raise
         how = "read the input themselves" if self._workers_read else "get the input's pixels with each task"
         self._events.info(
-            f"They compute on {self.device_type} with {self.threads} threads each, {how}, and send their results back."
+            f"They compute on {self.device_type}, {self._threads} threads a batch, {how}, and send their results back."
         )
         return self
 
@@ -118,17 +118,17 @@ class Cluster:
         with suppress(Exception):
             self._client.close(timeout=seconds)
 
-    def _ready_workers(self) -> FrozenSet[str]:
-        """Return the addresses of the workers that can compute; say where their number has changed."""
+    def _ready_workers(self) -> Dict[str, int]:
+        """Return Dask's threads by address of the workers that can compute; say where their number has changed."""
         try:
-            present = set(self._client.nthreads())
+            present = self._client.nthreads()
         except (OSError, TimeoutError) as error:
             raise self._lost() from error
-        for worker in present - self._problems.keys():
+        for worker in present.keys() - self._problems.keys():
             self._problems[worker] = self._problem(worker)
             if self._problems[worker] is not None:
                 self._events.warning(f"The worker {worker} gets no tiles: {self._problems[worker]}.")
-        ready = frozenset(worker for worker in present if self._problems[worker] is None)
+        ready = {worker: threads for worker, threads in present.items() if self._problems[worker] is None}
         if len(ready) != self._said:
             waiting = "" if ready else ": waiting for new ones"
             self._events.info(f"{len(ready)} workers of {self._job.cluster} compute now{waiting}.")
@@ -162,7 +162,15 @@ class Cluster:
 
     def automatic_batch_size(self, sampling: Sampling) -> int:
         """Return how many tiles keep a worker busy; workers halve what their memory is too small for."""
-        return enough_tiles(self.device_type, self._tiling.lattice.tile_size)
+        return enough_tiles(self.device_type, self._tiling.lattice.tile_size, self._threads)
+
+    def threads_a_batch(self, batch_size: int) -> int:
+        """Return the threads that a batch has on every worker, whatever its size."""
+        return self._threads
+
+    def at_once(self, threads: int) -> int:
+        """Return 1: of the batches that the workers compute, this process holds one at a time."""
+        return 1
 
     def spectra(
         self, batches: Iterator[Tuple[Tile, ...]], sampling: Sampling, threads: int, progress: Progress
@@ -171,12 +179,17 @@ class Cluster:
         out: Deque[_Task] = deque()
         with closing(read_ahead(self._with_pixels(batches))) as ahead:
             for tiles, pixels in ahead:
-                while len(out) >= BATCHES_A_WORKER * max(1, len(self._ready_workers())):
+                while len(out) >= self._most_out():
                     yield self._next(out, sampling, progress)
                 arguments = (self._name, sampling, threads, tiles, pixels)
                 out.append(self._submit(tiles, arguments))
             while out:
                 yield self._next(out, sampling, progress)
+
+    def _most_out(self) -> int:
+        """Return how many batches may be out; a worker with a GPU computes one at a time, whatever its threads."""
+        ready = self._ready_workers()
+        return BATCHES_A_THREAD * max(1, sum(ready.values()) if self.device_type == "cpu" else len(ready))
 
     def _next(
         self, out: Deque[_Task], sampling: Sampling, progress: Progress
@@ -209,7 +222,7 @@ class Cluster:
             future = self._client.submit(
                 cluster_worker.compute, *arguments, pure=False, retries=2, workers=list(workers)
             )
-        return _Task(tiles, arguments, future, workers)
+        return _Task(tiles, arguments, future, frozenset(workers))
 
     def _result(self, task: _Task) -> Tuple[Optional[TileSpectra], Optional[int]]:
         """Wait for a result; Dask computes it anew where the worker is lost that had it."""
@@ -222,7 +235,7 @@ class Cluster:
             except TimeoutError:
                 if task.future.done():
                     raise  # the task's own
-                if not task.workers & self._ready_workers():
+                if not task.workers & self._ready_workers().keys():
                     task = self._submit(task.tiles, task.arguments)
             except KilledWorker as error:
                 raise UserError(
@@ -261,8 +274,7 @@ class Cluster:
         if not answers:
             raise UserError(
                 f"The scheduler {self._job.cluster} has no workers.",
-                "Start some, with PYTHONPATH set to the folder that holds scdm_qgis: "
-                f"dask worker {self._job.cluster} --nthreads 1",
+                f"Start some, with PYTHONPATH set to the folder that holds scdm_qgis: dask worker {self._job.cluster}",
             )
         workers = list(answers.values())
         if len({(worker.versions, worker.device_type) for worker in workers}) > 1:

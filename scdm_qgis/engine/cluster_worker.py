@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Sequence, Tuple, cast
+from typing import Any, ContextManager, Dict, Optional, Sequence, Tuple, cast
 
 import torch
 from distributed import get_worker
@@ -24,7 +25,7 @@ from scdm_qgis.raster.tiles import Tile
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a worker has: versions, type of device, threads of its processor, and whether it reads the input."""
+    """What a worker has: versions, type of device, threads for each batch, and whether it reads the input."""
 
     versions: Tuple[str, str]
     device_type: str
@@ -33,13 +34,13 @@ class Abilities:
     reads_input: bool
 
 
-def describe(device: str, precision: str, input_path: str, fingerprint: Dict[str, Any]) -> Abilities:
-    """Return what the worker this runs on has; raises UserError where it lacks the device."""
+def describe(device: str, precision: str, input_path: str, fingerprint: Dict[str, Any], dask_worker: Any) -> Abilities:
+    """Return what a worker has, which `Client.run` gives; raises UserError where it lacks the device."""
     chosen = choose_device(device)
     return Abilities(
         versions(),
         chosen.type,
-        torch.get_num_threads(),
+        max(1, torch.get_num_threads() // dask_worker.state.nthreads),
         choose_bfloat16(precision, chosen),
         _reads(input_path, fingerprint),
     )
@@ -89,11 +90,12 @@ class TileWorker(WorkerPlugin):
         self._cascade: Optional[Cascade] = None
         self._cube: Optional[Cube] = None
         self._reconstructors: Dict[Sampling, TileReconstructor] = {}
-        # Where a worker has several threads, its memory still holds one batch.
-        self._turn = threading.Lock()
+        self._preparing = threading.Lock()
         path = os.path.join(worker.local_directory, f"{self.name}.safetensors")
         try:
             device = choose_device(self._device)
+            # Where a worker has several threads, a GPU's memory still holds one batch.
+            self._computing: ContextManager[Any] = nullcontext() if device.type == "cpu" else threading.Lock()
             if (versions(), device.type) != self._expected:
                 raise UserError("it has another version or type of device than the others", "")
             with open(path, "wb") as file:
@@ -116,11 +118,10 @@ class TileWorker(WorkerPlugin):
         self, sampling: Sampling, threads: int, tiles: Sequence[Tile], pixels: Optional[TilePixels]
     ) -> Tuple[Optional[TileSpectra], Optional[int]]:
         """Return what is made of a batch, None where it has no valid pixel; and the largest batch that fits."""
-        with self._turn:
+        with self._preparing:
             cascade, cube = self._cascade, self._cube
             if cascade is None:
                 raise ValueError(f"a worker was asked although {self.problem}")
-            torch.set_num_threads(threads)
             if sampling not in self._reconstructors:
                 self._reconstructors[sampling] = TileReconstructor(cascade, sampling)
             reconstruct = self._reconstructors[sampling]
@@ -128,6 +129,8 @@ class TileWorker(WorkerPlugin):
                 if cube is None:
                     raise ValueError("a worker that does not read the input needs pixels")
                 pixels = read_tiles(cube, self._rgb_bands, tiles, reconstruct.margin)
+        with self._computing:
+            torch.set_num_threads(threads)
             return reconstruct(pixels) if pixels.tiles else None, reconstruct.largest_batch
 
 

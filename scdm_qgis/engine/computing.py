@@ -14,12 +14,10 @@ class Computing(Protocol):
 
     Attributes:
         device_type: `cpu`, `cuda` or `mps`.
-        threads: threads of the processor it has.
-        batch_size: tiles computed at once; it becomes smaller where that was too many for the memory.
+        batch_size: tiles of a batch; it becomes smaller where that was too many for the memory.
     """
 
     device_type: str
-    threads: int
     batch_size: int
 
     def choose_bfloat16(self, precision: str) -> bool:
@@ -27,6 +25,12 @@ class Computing(Protocol):
 
     def automatic_batch_size(self, sampling: Sampling) -> int:
         """Return how many tiles are best computed at once."""
+
+    def threads_a_batch(self, batch_size: int) -> int:
+        """Return how many threads of the processor are to compute a batch of so many tiles."""
+
+    def at_once(self, threads: int) -> int:
+        """Return how many batches this process computes at once with so many threads each."""
 
     def spectra(
         self, batches: Iterator[Tuple[Tile, ...]], sampling: Sampling, threads: int, progress: Progress

@@ -14,7 +14,7 @@ from scdm_qgis.core.cascade_header import CascadeHeader
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.guidance import kept_bytes
 from scdm_qgis.core.reconstruction import SamplingSettings
-from scdm_qgis.engine import read_ahead, write_behind
+from scdm_qgis.engine import read_ahead, side_by_side, write_behind
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.output_rasters import Product
 from scdm_qgis.engine.tiling import Tiling
@@ -49,6 +49,7 @@ def footprint(
     tiling: Tiling,
     products: Sequence[Product],
     batch_size: int,
+    at_once: int,
     balanced: bool,
     rows: int,
     computes_here: bool,
@@ -60,7 +61,8 @@ def footprint(
         settings: how each stage is sampled.
         tiling: bands, tiles and window.
         products: the rasters that are written.
-        batch_size: tiles computed at once.
+        batch_size: tiles of a batch.
+        at_once: batches that are computed at once.
         balanced: whether the starts of several draws are balanced.
         rows: first rows that are there already.
         computes_here: whether the networks compute in this machine's own memory.
@@ -76,14 +78,15 @@ def footprint(
         memory += bands * size * min(BLOCK, height) * width
         disk.append(bands * size * (height - rows) * width)
     made = sum(len(stage.bands) for stage in header.stages) + len(header.stages[-1].bands)
-    memory += (write_behind.DEPTH + 2) * pixels_a_batch * made * _FLOAT
-    memory += (read_ahead.DEPTH + 1) * pixels_a_batch * 3 * _FLOAT
+    in_work = at_once + side_by_side.WAITING
+    memory += (write_behind.DEPTH + 1 + in_work) * pixels_a_batch * made * _FLOAT
+    memory += (read_ahead.DEPTH + in_work) * pixels_a_batch * 3 * _FLOAT
     if computes_here:
         widest = max(stage.network.base_channels for stage in header.stages)
         guided = [(stage, chosen.steps) for stage, chosen in zip(header.stages, settings) if chosen.guidance_weight > 0]
-        memory += (GUIDED_FEATURE_MAPS if guided else FEATURE_MAPS) * pixels_a_batch * widest * _FLOAT
+        memory += (GUIDED_FEATURE_MAPS if guided else FEATURE_MAPS) * at_once * pixels_a_batch * widest * _FLOAT
         if balanced:  # mean and deviation of the starts
-            memory += 2 * pixels_a_batch * sum(len(stage.bands) for stage in header.stages) * _FLOAT
+            memory += 2 * at_once * pixels_a_batch * sum(len(stage.bands) for stage in header.stages) * _FLOAT
         memory += sum(kept_bytes(stage.network, lattice.tile_size, steps) for stage, steps in guided)
     return Footprint(memory, disk)
 

@@ -25,7 +25,7 @@ class Done:
     Args:
         rows: first rows of the output that are whole in every unfinished raster.
         clipped: values clipped in them, for each raster.
-        batch_size: tiles computed at once.
+        batch_size: tiles of a batch.
         threads: threads of the processor a batch is computed by.
         bfloat16: whether the networks compute in bfloat16.
     """

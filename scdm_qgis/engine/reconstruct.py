@@ -118,7 +118,8 @@ def _reconstruct_raster(
     computing.batch_size = done.batch_size
     _log_plan(job, header, tiling, sampling, done, events)
     here = job.cluster is None and computing.device_type == "cpu"
-    needed = footprint(header, settings, tiling, products, done.batch_size, sampling.balanced, done.rows, here)
+    at_once = computing.at_once(done.threads)
+    needed = footprint(header, settings, tiling, products, done.batch_size, at_once, sampling.balanced, done.rows, here)
     check_footprint(needed, products, events)
     fit_block_cache(cube, tiling.lattice.tile_size + 2 * cascade.context_radius)
     if taken_up is None:
@@ -130,7 +131,7 @@ def _reconstruct_raster(
             stack.enter_context(outputs)
             if done.rows < height:
                 first = first_tile(tiling.lattice, tiling.window, done.rows, done.batch_size)
-                steps = (_count_tiles(tiling) - first) * sampling.steps
+                steps = (tiling.tile_count - first) * sampling.steps
                 progress = Progress(events, steps, 100 * done.rows / height)
                 batches = plan_batches(tiling.lattice, tiling.window, first, lambda: computing.batch_size)
                 spectra = stack.enter_context(closing(computing.spectra(batches, sampling, done.threads, progress)))
@@ -143,7 +144,7 @@ def _reconstruct_raster(
             events.info(f"The work so far is kept beside '{journal.path}': run again with RESUME to go on from there.")
         raise
     journal.remove()
-    return _count_tiles(tiling)
+    return tiling.tile_count
 
 
 def _nothing_done(
@@ -152,7 +153,7 @@ def _nothing_done(
     bfloat16 = computing.choose_bfloat16(job.precision)
     sampling = Sampling(tuple(settings), 1, job.seed, bfloat16)
     batch_size = job.batch_size or computing.automatic_batch_size(sampling)
-    return Done(0, [0] * products, batch_size, computing.threads, bfloat16)
+    return Done(0, [0] * products, batch_size, computing.threads_a_batch(batch_size), bfloat16)
 
 
 def _write_all(
@@ -223,11 +224,6 @@ def _fingerprint(
     }
 
 
-def _count_tiles(tiling: Tiling) -> int:
-    rows, columns = tiling.lattice.places(tiling.window)
-    return len(rows) * len(columns)
-
-
 def _warn_of_clipping(clipped: int, values: int, events: EventWriter) -> None:
     if clipped:
         events.warning(
@@ -243,7 +239,7 @@ def _log_plan(
     lattice = tiling.lattice
     events.info(f"Red, green, blue are bands {red}, {green}, {blue} of the input.")
     events.info(
-        f"{_count_tiles(tiling)} tiles of {lattice.tile_size} pixels a side with an overlap of "
+        f"{tiling.tile_count} tiles of {lattice.tile_size} pixels a side with an overlap of "
         f"{lattice.overlap}, {plan.batch_size} at a time."
     )
     for stage, settings in zip(header.stages, sampling.settings):

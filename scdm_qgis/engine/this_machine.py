@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import math
+import threading
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Generator, Iterator, Optional, Tuple
 
@@ -10,16 +13,20 @@ import numpy as np
 import torch
 
 from scdm_qgis.core.cascade import Cascade
-from scdm_qgis.engine.batch_size import automatic_batch_size
+from scdm_qgis.engine.batch_size import automatic_batch_size, enough_threads, enough_tiles
 from scdm_qgis.engine.device import choose_bfloat16
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.progress import Progress
 from scdm_qgis.engine.read_ahead import read_ahead
+from scdm_qgis.engine.side_by_side import side_by_side
 from scdm_qgis.engine.tile_batches import TilePixels, read_tiles
 from scdm_qgis.engine.tile_reconstructor import Sampling, TileReconstructor, TileSpectra
 from scdm_qgis.engine.tiling import Tiling
 from scdm_qgis.raster.cube import Cube
 from scdm_qgis.raster.tiles import Tile
+
+Batch = Tuple[Tuple[Tile, ...], TilePixels]
+"""The tiles of a batch, and what is read of them."""
 
 
 class ThisMachine:
@@ -35,7 +42,7 @@ class ThisMachine:
 
     def __init__(self, cascade: Cascade, device: torch.device, cube: Cube, tiling: Tiling, events: EventWriter) -> None:
         self.device_type = device.type
-        self.threads = torch.get_num_threads()
+        self._threads = torch.get_num_threads()
         self.batch_size = 1
         self._cascade = cascade.to(device)
         self._device = device
@@ -50,6 +57,8 @@ class ThisMachine:
     def automatic_batch_size(self, sampling: Sampling) -> int:
         """Return how many tiles are best computed at once."""
         size = self._tiling.lattice.tile_size
+        if self.device_type == "cpu":  # a small raster's tiles are shared out among all threads
+            return min(enough_tiles("cpu", size, 1), math.ceil(self._tiling.tile_count / self._threads))
         reconstruct = TileReconstructor(self._cascade, sampling)
 
         def compute_one() -> None:
@@ -59,21 +68,47 @@ class ThisMachine:
 
         return automatic_batch_size(self._device, size, compute_one)
 
+    def threads_a_batch(self, batch_size: int) -> int:
+        """Return one where a batch is small and there are others to compute beside it, else more.
+
+        Threads that share the work of a small network wait for each other at every layer of it.
+        """
+        batches = math.ceil(self._tiling.tile_count / batch_size)
+        threads = max(enough_threads(batch_size, self._tiling.lattice.tile_size), self._threads // batches)
+        return min(threads, self._threads)
+
+    def at_once(self, threads: int) -> int:
+        """Return how many batches share the processor; a GPU's memory holds one."""
+        return max(1, self._threads // threads) if self.device_type == "cpu" else 1
+
     def spectra(
         self, batches: Iterator[Tuple[Tile, ...]], sampling: Sampling, threads: int, progress: Progress
     ) -> Generator[Tuple[Tuple[Tile, ...], Optional[TileSpectra]], None, None]:
         """Yield every batch with what is made of it, see `Computing.spectra`."""
-        torch.set_num_threads(threads)
         reconstruct = TileReconstructor(self._cascade, sampling)
+        stopped, turn = threading.Event(), threading.Lock()
+
+        def advance(steps: int) -> None:
+            if stopped.is_set():
+                raise CancelledError
+            with turn:
+                progress.advance(steps, "Reconstructing")
+
+        def compute(batch: Batch) -> Tuple[Tuple[Tile, ...], Optional[TileSpectra]]:
+            tiles, pixels = batch
+            advance((len(tiles) - len(pixels.tiles)) * sampling.steps)
+            return tiles, reconstruct(pixels, advance) if pixels.tiles else None
+
         read = ((tiles, read_tiles(self._cube, self._tiling.rgb_bands, tiles, reconstruct.margin)) for tiles in batches)
-        with closing(read_ahead(read)) as ahead:
-            for tiles, pixels in ahead:
-                count = len(pixels.tiles)
-                progress.advance((len(tiles) - count) * sampling.steps, "Reconstructing")
-                made = reconstruct(pixels, partial(progress.advance, count, "Reconstructing")) if count else None
+        with ExitStack() as stack:
+            ahead = stack.enter_context(closing(read_ahead(read)))
+            made = side_by_side(compute, ahead, self.at_once(threads), partial(torch.set_num_threads, threads))
+            stack.enter_context(closing(made))
+            stack.callback(stopped.set)
+            for tiles, spectra in made:
                 if reconstruct.largest_batch is not None:
                     self._lower_batch_size(reconstruct.largest_batch)
-                yield tiles, made
+                yield tiles, spectra
 
     def _lower_batch_size(self, size: int) -> None:
         if size < self.batch_size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Callable, List, Optional, Tuple
 
 import numpy as np
@@ -17,6 +18,10 @@ from scdm_qgis.raster.tiles import Tile
 
 MOST_BALANCED = 64
 """More draws are as good alone, and balancing makes all their starts once more before the first."""
+
+
+AfterStep = Callable[[int], None]
+"""Takes how many tiles have taken a sampling step."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class TileReconstructor:
         ]
         self._device = cascade.stages[0].device
 
-    def __call__(self, pixels: TilePixels, after_step: Callable[[], None] = lambda: None) -> TileSpectra:
+    def __call__(self, pixels: TilePixels, after_step: AfterStep = lambda tiles: None) -> TileSpectra:
         """Reconstruct the tiles of a batch; in two halves where the device's memory is too small for all.
 
         Raises:
@@ -111,9 +116,7 @@ class TileReconstructor:
             np.concatenate(deviations) if deviations else None,
         )
 
-    def _draw_all(
-        self, pixels: TilePixels, after_step: Callable[[], None]
-    ) -> Tuple[List[np.ndarray], Optional[np.ndarray]]:
+    def _draw_all(self, pixels: TilePixels, after_step: AfterStep) -> Tuple[List[np.ndarray], Optional[np.ndarray]]:
         normalisation = self._normalisation
         rgb = (pixels.rgb - np.float32(normalisation.offset)) / np.float32(normalisation.scale)
         tiles = torch.from_numpy(rgb).to(self._device)
@@ -128,7 +131,7 @@ class TileReconstructor:
             for one in self._stages
         ]
         for draw, of_draw in enumerate(zip(*by_stage)):
-            outputs = reconstruct(self._stages, tiles, counting, of_draw, after_step)
+            outputs = reconstruct(self._stages, tiles, counting, of_draw, partial(after_step, len(tiles)))
             if draw == 0:
                 means = outputs
                 continue

@@ -31,6 +31,12 @@ class Tiling:
     lattice: Lattice
     window: Window
 
+    @property
+    def tile_count(self) -> int:
+        """Tiles that touch the window."""
+        rows, columns = self.lattice.places(self.window)
+        return len(rows) * len(columns)
+
 
 def choose_tiling(job: RgbToHyperspectral, cube: Cube, header: CascadeHeader) -> Tiling:
     """Fill what the user left open with what suits the raster and the model.

@@ -43,14 +43,24 @@ def header(regressions_only):
 def test_disk_is_the_size_of_the_pixels_still_to_come(header):
     bands = len(header.stages[1].bands)
     needed = footprint(
-        header, settings(header), tiling(1000, 600), PRODUCTS, 4, balanced=False, rows=100, computes_here=True
+        header,
+        settings(header),
+        tiling(1000, 600),
+        PRODUCTS,
+        4,
+        at_once=2,
+        balanced=False,
+        rows=100,
+        computes_here=True,
     )
     assert needed.disk == [bands * 2 * 900 * 600, bands * 4 * 900 * 600]
 
 
 def test_memory_does_not_grow_with_height_and_grows_with_width_by_overlap_and_blocks(header):
     memory = {
-        (height, width): footprint(header, settings(header), tiling(height, width), PRODUCTS, 4, False, 0, True).memory
+        (height, width): footprint(
+            header, settings(header), tiling(height, width), PRODUCTS, 4, 1, False, 0, True
+        ).memory
         for height, width in [(1000, 600), (40_000, 600), (1000, 1600)]
     }
     assert memory[1000, 600] == memory[40_000, 600]
@@ -60,7 +70,7 @@ def test_memory_does_not_grow_with_height_and_grows_with_width_by_overlap_and_bl
 
 def test_balanced_draws_need_room_for_mean_and_deviation_of_their_starts(header):
     plain, balanced = (
-        footprint(header, settings(header), tiling(100, 100), PRODUCTS, 4, balanced, 0, True).memory
+        footprint(header, settings(header), tiling(100, 100), PRODUCTS, 4, 1, balanced, 0, True).memory
         for balanced in (False, True)
     )
     assert balanced - plain == 2 * 4 * (4 * 32 * 32) * sum(len(stage.bands) for stage in header.stages)
@@ -68,7 +78,7 @@ def test_balanced_draws_need_room_for_mean_and_deviation_of_their_starts(header)
 
 def test_a_cluster_computes_elsewhere(header):
     here, elsewhere = (
-        footprint(header, settings(header), tiling(100, 100), PRODUCTS, 4, False, 0, where).memory
+        footprint(header, settings(header), tiling(100, 100), PRODUCTS, 4, 1, False, 0, where).memory
         for where in (True, False)
     )
     assert here - elsewhere == 24 * 4 * 32 * 32 * header.stages[1].network.base_channels * 4
@@ -76,10 +86,10 @@ def test_a_cluster_computes_elsewhere(header):
 
 def test_guidance_keeps_features_for_every_step_up_to_a_limit(header):
     memory = {
-        steps: footprint(header, settings(header, 1.0, steps), tiling(100, 100), PRODUCTS, 4, False, 0, True).memory
+        steps: footprint(header, settings(header, 1.0, steps), tiling(100, 100), PRODUCTS, 4, 1, False, 0, True).memory
         for steps in (5, 10, 1000)
     }
-    plain = footprint(header, settings(header), tiling(100, 100), PRODUCTS, 4, False, 0, True).memory
+    plain = footprint(header, settings(header), tiling(100, 100), PRODUCTS, 4, 1, False, 0, True).memory
     kept = [kept_bytes(stage.network, 32, 5) for stage in header.stages]
     assert memory[5] - plain == 12 * 4 * 32 * 32 * header.stages[1].network.base_channels * 4 + sum(kept)
     assert memory[10] - memory[5] == sum(kept)
