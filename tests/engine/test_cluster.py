@@ -65,8 +65,8 @@ def scheduler(start_dask):
 def add_worker(start_dask, scheduler):
     """Return a function that starts one more worker and returns its process."""
 
-    def add():
-        options = ("--no-nanny", "--no-dashboard", "--nthreads", "1", "--host", "127.0.0.1")
+    def add(threads=1):
+        options = ("--no-nanny", "--no-dashboard", "--nthreads", str(threads), "--host", "127.0.0.1")
         return start_dask("worker", scheduler, *options, until="Registered to")[0]
 
     return add
@@ -116,6 +116,18 @@ def test_any_number_of_workers_gives_the_same_pixels(job, expected, scheduler, a
         assert_same(job, results, expected)
         assert f"{workers} workers of {scheduler} compute now" in recorder.messages()
     assert "read the input themselves" in recorder.messages()
+
+
+def test_threads_of_a_worker_compute_side_by_side(job, expected, scheduler, add_worker, recorder):
+    add_worker(threads=3)
+    assert_same(job, reconstruct.run(replace(job, cluster=scheduler), recorder.events), expected)
+
+
+@pytest.mark.parametrize(("own", "dask", "expected"), [(8, 1, 8), (8, 8, 1), (8, 3, 2), (1, 4, 1)])
+def test_a_workers_batches_share_its_threads(make_cube, monkeypatch, own, dask, expected):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: own)
+    worker = SimpleNamespace(state=SimpleNamespace(nthreads=dask))
+    assert cluster_worker.describe("cpu", "float32", make_cube(), {}, worker).threads == expected
 
 
 def test_pixels_travel_where_workers_cannot_read(job, expected, scheduler, add_worker, recorder):
