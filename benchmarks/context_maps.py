@@ -43,7 +43,7 @@ def seconds_of(run: Callable[[], Tensor]) -> float:
 @torch.inference_mode()
 def compare(size: int, rounds: int) -> None:
     """Print how both ways compare for a batch of tiles of `size` pixels a side."""
-    margin, count = context_radius(CONTEXT_SIGMAS), enough_tiles("cpu", size)
+    margin, count = context_radius(CONTEXT_SIGMAS), enough_tiles("cpu", size, torch.get_num_threads())
     rgb = torch.randn(count, 3, size + 2 * margin, size + 2 * margin, generator=torch.Generator().manual_seed(0))
     valid = torch.ones_like(rgb[:, :1])
     ways = (lambda: convolve(rgb, valid), lambda: context_maps(rgb, valid, CONTEXT_SIGMAS, margin))

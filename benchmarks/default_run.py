@@ -24,7 +24,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from benchmarks.io import read_all
+from benchmarks.io import TilesInMemory
 from benchmarks.published_way import TwoPasses
 from benchmarks.scenes import make_splits, read_pixels
 from benchmarks.trained_cascade import train_cascade
@@ -36,7 +36,7 @@ from scdm_qgis.engine import reconstruct
 from scdm_qgis.engine.device import choose_bfloat16
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.jobs import RgbToHyperspectral
-from scdm_qgis.engine.tile_reconstructor import Sampling, TileReconstructor
+from scdm_qgis.engine.tile_reconstructor import Sampling
 from scdm_qgis.raster.cube import open_cube
 
 GUIDANCE = 1.0
@@ -77,13 +77,9 @@ def seconds_of_steps(job: RgbToHyperspectral, steps: int) -> float:
     cascade = Cascade.load(job.model)
     settings = tuple(settings_for(stage, True, "ddim", steps, GUIDANCE) for stage in cascade.header.stages)
     sampling = Sampling(settings, 1, job.seed, bfloat16=False)
-    batches = read_all(job, cascade, sampling)
+    tiles = TilesInMemory(job, cascade, sampling, EventWriter(io.StringIO()))
     with patch.object(reconstruction, "GuidedNetwork", TwoPasses):
-        compute = TileReconstructor(cascade, sampling)
-        started = time.perf_counter()
-        for pixels in batches:
-            compute(pixels)
-        return time.perf_counter() - started
+        return tiles.seconds(sampling)
 
 
 def compare_times(job: RgbToHyperspectral, rounds: int) -> None:

@@ -15,15 +15,19 @@ import statistics
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from typing import List
+
+import torch
 
 from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.core.reconstruction import settings_for
 from scdm_qgis.engine import assemble, create_demo_scene, reconstruct, train
-from scdm_qgis.engine.batch_size import enough_tiles
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.jobs import AssembleCascade, CreateDemoScene, RgbToHyperspectral, TrainCascadeStage
-from scdm_qgis.engine.tile_batches import TilePixels, plan_batches, read_tiles
+from scdm_qgis.engine.side_by_side import side_by_side
+from scdm_qgis.engine.this_machine import ThisMachine
+from scdm_qgis.engine.tile_batches import plan_batches, read_tiles
 from scdm_qgis.engine.tile_reconstructor import Sampling, TileReconstructor
 from scdm_qgis.engine.tiling import choose_tiling
 from scdm_qgis.raster.cube import open_cube
@@ -41,14 +45,29 @@ def prepare(folder: str, side: int, events: EventWriter) -> RgbToHyperspectral:
     return RgbToHyperspectral(rgb, model, output, precision="float32", device="cpu")
 
 
-def read_all(job: RgbToHyperspectral, cascade: Cascade, sampling: Sampling) -> List[TilePixels]:
-    """Return the batches the job computes."""
-    margin = TileReconstructor(cascade, sampling).margin
-    with open_cube(job.input) as cube:
-        tiling = choose_tiling(job, cube, cascade.header)
-        size = enough_tiles("cpu", tiling.lattice.tile_size)
-        batches = plan_batches(tiling.lattice, tiling.window, 0, lambda: size)
-        return [read_tiles(cube, tiling.rgb_bands, tiles, margin) for tiles in batches]
+class TilesInMemory:
+    """All batches that a job computes on this machine's processor, read before, and how threads share them."""
+
+    def __init__(self, job: RgbToHyperspectral, cascade: Cascade, sampling: Sampling, events: EventWriter) -> None:
+        self._cascade = cascade
+        margin = TileReconstructor(cascade, sampling).margin
+        with open_cube(job.input) as cube:
+            tiling = choose_tiling(job, cube, cascade.header)
+            machine = ThisMachine(cascade, torch.device("cpu"), cube, tiling, events)
+            size = machine.automatic_batch_size(sampling)
+            batches = plan_batches(tiling.lattice, tiling.window, 0, lambda: size)
+            self._batches = [read_tiles(cube, tiling.rgb_bands, tiles, margin) for tiles in batches]
+        self._threads = machine.threads_a_batch(size)
+        self._at_once = machine.at_once(self._threads)
+
+    def seconds(self, sampling: Sampling) -> float:
+        """Return how long it takes to compute them, as the job does."""
+        compute = TileReconstructor(self._cascade, sampling)
+        set_up = partial(torch.set_num_threads, self._threads)
+        started = time.perf_counter()
+        for _ in side_by_side(compute, iter(self._batches), self._at_once, set_up):
+            pass
+        return time.perf_counter() - started
 
 
 def compare(job: RgbToHyperspectral, rounds: int, events: EventWriter) -> None:
@@ -56,14 +75,10 @@ def compare(job: RgbToHyperspectral, rounds: int, events: EventWriter) -> None:
     cascade = Cascade.load(job.model)
     settings = tuple(settings_for(stage, draw=job.samples > 0) for stage in cascade.header.stages)
     sampling = Sampling(settings, 1, job.seed, bfloat16=False)
-    batches, ratios = read_all(job, cascade, sampling), []
+    tiles, ratios = TilesInMemory(job, cascade, sampling, events), []
     print(f"\n| SAMPLES {job.samples}: round | computing alone, s | whole job, s | ratio |\n|---|---|---|---|")
     for number in range(1, rounds + 1):
-        compute = TileReconstructor(cascade, sampling)
-        started = time.perf_counter()
-        for pixels in batches:
-            compute(pixels)
-        alone = time.perf_counter() - started
+        alone = tiles.seconds(sampling)
         started = time.perf_counter()
         reconstruct.run(job, events)
         whole = time.perf_counter() - started

@@ -96,7 +96,7 @@ def first_batch_percent(job: RgbToHyperspectral) -> float:
     header = Cascade.load(job.model).header
     with open_cube(job.input) as cube:
         tiling = choose_tiling(job, cube, header)
-    size = enough_tiles("cpu", tiling.lattice.tile_size)
+    size = enough_tiles("cpu", tiling.lattice.tile_size, threads=1)
     first = next(plan_batches(tiling.lattice, tiling.window, 0, lambda: size))
     return 100 * len(first) / (tiling.lattice.rows * tiling.lattice.columns)
 

@@ -148,7 +148,7 @@ class CubeWriter:
             self._partial = stack.enter_context(written_whole(self._path, self._resumable))
             if not self._done.rows:
                 self._create()
-            self._dataset = open_dataset(self._partial, "r+")
+            self._open_for_update()
             stack.push(self._close)
             self._stack = stack.pop_all()
         return self
@@ -198,7 +198,7 @@ class CubeWriter:
             with open(self._partial, "rb+") as file:
                 os.fsync(file.fileno())
             if any(self._missing):
-                self._dataset = open_dataset(self._partial, "r+")
+                self._open_for_update()
         whole = next((i for i, missing in enumerate(self._missing) if missing), len(self._missing))
         return WholeRows(min(whole * BLOCK, self._format.height), sum(self._clipped[:whole]))
 
@@ -272,6 +272,10 @@ class CubeWriter:
             sparse_ok=True,
         ) as dataset:
             self._tag(dataset)
+
+    def _open_for_update(self) -> None:
+        """Open the file that `_create` has made; blocks are compressed, most of the work, by all cores that are free."""
+        self._dataset = open_dataset(self._partial, "r+", num_threads="all_cpus")
 
     def _tag(self, dataset: Any) -> None:
         tags = spectral_tags(self._format.wavelengths_nm, self._format.fwhm_nm)
