@@ -240,7 +240,7 @@ def _log_plan(
     events.info(f"Red, green, blue are bands {red}, {green}, {blue} of the input.")
     events.info(
         f"{tiling.tile_count} tiles of {lattice.tile_size} pixels a side with an overlap of "
-        f"{lattice.overlap}, {plan.batch_size} at a time."
+        f"{lattice.overlap}, in batches of {plan.batch_size}."
     )
     for stage, settings in zip(header.stages, sampling.settings):
         what = f"{sampling.draws} draws" if sampling.draws > 1 else "one draw" if settings.draw else "posterior mean"

@@ -274,7 +274,7 @@ class CubeWriter:
             self._tag(dataset)
 
     def _open_for_update(self) -> None:
-        """Open the file that `_create` has made; blocks are compressed, most of the work, by all cores that are free."""
+        """Open the file that `_create` has made; blocks are compressed, which is most of the work, by all cores."""
         self._dataset = open_dataset(self._partial, "r+", num_threads="all_cpus")
 
     def _tag(self, dataset: Any) -> None:
