@@ -1,8 +1,8 @@
 """Whether a tile of a large raster costs what a tile of a small one does.
 
 A cascade of the preset `tiny` makes 48 bands of RGB rasters, 256 to 2048 pixels a side, by the algorithm's defaults.
-What every raster costs at the start, whatever its size, is left out: the clock starts when the first batch of tiles is
-computed, and stops when the result stands under its name. The sizes take turns, and the median round counts. A
+What every raster costs at the start, whatever its size, is left out: the clock starts when the first batch of tiles
+is begun, and stops when the result stands under its name. The sizes take turns, and the median round counts. A
 megapixel costs a tile's seconds times the tiles it has, which the last column tells: pixels of all tiles for each
 pixel of the raster.
 
@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import replace
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Optional
 from unittest.mock import patch
 
 import rasterio
@@ -30,7 +30,7 @@ from scdm_qgis.engine import reconstruct
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.jobs import RgbToHyperspectral
 from scdm_qgis.engine.tile_batches import TilePixels
-from scdm_qgis.engine.tile_reconstructor import TileReconstructor, TileSpectra
+from scdm_qgis.engine.tile_reconstructor import AfterStep, TileReconstructor, TileSpectra
 from scdm_qgis.engine.tiling import default_overlap
 from scdm_qgis.raster.tiles import Lattice
 
@@ -44,34 +44,32 @@ TILE_SIZES = (32, 64, 128, 256)
 
 
 class Clock:
-    """Takes the time from the end of a job's first batch on, and counts the tiles of that batch."""
+    """Takes the time from when a job begins with its first batch."""
 
     def __init__(self) -> None:
-        self.started = 0.0
-        self.tiles_before = 0
+        self.started: Optional[float] = None
 
     def watched(self, compute: Callable[..., TileSpectra]) -> Callable[..., TileSpectra]:
-        """Return what computes a batch and starts the clock after the first."""
+        """Return what computes a batch and starts the clock before the first."""
 
-        def timed(reconstructor: TileReconstructor, pixels: TilePixels, *after_step: Callable[[], None]) -> TileSpectra:
-            made = compute(reconstructor, pixels, *after_step)
-            if not self.tiles_before:
-                self.started, self.tiles_before = time.perf_counter(), len(pixels.tiles)
-            return made
+        def timed(reconstructor: TileReconstructor, pixels: TilePixels, after_step: AfterStep) -> TileSpectra:
+            self.started = self.started or time.perf_counter()
+            return compute(reconstructor, pixels, after_step)
 
         return timed
 
 
 def seconds_a_tile(job: RgbToHyperspectral, events: EventWriter) -> float:
-    """Run a job and return what a tile takes, the first batch left out."""
+    """Run a job and return what a tile takes, without what comes before the first."""
     clock = Clock()
     with patch.object(TileReconstructor, "__call__", clock.watched(TileReconstructor.__call__)):
         tiles = reconstruct.run(job, events)["TILES"]
+    assert clock.started is not None
     seconds = time.perf_counter() - clock.started
     # A later, smaller run would else pay for this one's file: for its way to the disk, and for removing it.
     os.remove(job.output)
     os.sync()
-    return seconds / (tiles - clock.tiles_before)
+    return seconds / tiles
 
 
 def cut(source: str, path: str, side: int) -> str:

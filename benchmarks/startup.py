@@ -1,8 +1,9 @@
 """How long a user waits for the first tile, and how much longer QGIS takes to start with the plugin.
 
-The first tile counts as done when a progress event says that the first batch of tiles is. Measured are the engine
-alone, started as the plugin starts it, in parts, and Run inside a QGIS without a window: checking the parameters,
-finding the engine's Python, starting it and all the rest. Every start is a process of its own.
+The first tile counts as done when a progress event says that as much is done as the first batch of every thread.
+Measured are the engine alone, started as the plugin starts it, in parts, and Run inside a QGIS without a window:
+checking the parameters, finding the engine's Python, starting it and all the rest. Every start is a process of its
+own.
 
 QGIS starts with and without the plugin in turns. What loading the plugin adds is timed inside the process, import
 included, once with the bytecode that Python keeps from the first start on, and once without, as after an update. The
@@ -26,6 +27,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Dict, List, Sequence
+
+import torch
 
 from benchmarks.io import prepare
 from scdm_qgis.core.cascade import Cascade
@@ -92,13 +95,13 @@ os._exit(0)
 
 
 def first_batch_percent(job: RgbToHyperspectral) -> float:
-    """Return how far a job is when its first batch of tiles is done, in percent."""
+    """Return how far a job is when the first batch of every thread is done, in percent."""
     header = Cascade.load(job.model).header
     with open_cube(job.input) as cube:
         tiling = choose_tiling(job, cube, header)
     size = enough_tiles("cpu", tiling.lattice.tile_size, threads=1)
-    first = next(plan_batches(tiling.lattice, tiling.window, 0, lambda: size))
-    return 100 * len(first) / (tiling.lattice.rows * tiling.lattice.columns)
+    batches = plan_batches(tiling.lattice, tiling.window, 0, lambda: size)
+    return 100 * sum(len(next(batches)) for _ in range(torch.get_num_threads())) / tiling.tile_count
 
 
 def environment() -> Dict[str, str]:

@@ -60,12 +60,13 @@ class GuidedNetwork:
         with self._turn:
             if key in self._kept:
                 return self._kept[key]
-            made = self._network.empty_condition(t, height, width)
-            size = sum(tensor.nbytes for empty in made for tensor in (empty.rest, *empty.part))
-            if self._kept_bytes + size <= CACHE_BYTES:
+        made = self._network.empty_condition(t, height, width)
+        size = sum(tensor.nbytes for empty in made for tensor in (empty.rest, *empty.part))
+        with self._turn:
+            if key not in self._kept and self._kept_bytes + size <= CACHE_BYTES:
                 self._kept[key] = made
                 self._kept_bytes += size
-            return made
+        return made
 
 
 def kept_bytes(config: NetworkConfig, tile_size: int, steps: int) -> int:

@@ -32,7 +32,7 @@ from scdm_qgis.raster.cube import Cube
 from scdm_qgis.raster.tiles import Tile
 
 BATCHES_A_THREAD = 2
-"""Batches that are out at once for every thread Dask has on a worker: one is computed, the next is on its way."""
+"""Batches that are out at once for each of Dask's threads, or each GPU: one is computed, the next is on its way."""
 
 SECONDS_TO_CONNECT = 10
 
@@ -101,7 +101,7 @@ class Cluster:
             raise
         how = "read the input themselves" if self._workers_read else "get the input's pixels with each task"
         self._events.info(
-            f"They compute on {self.device_type}, {self._threads} threads a batch, {how}, and send their results back."
+            f"They compute on {self.device_type}, threads a batch: {self._threads}, {how}, and send their results back."
         )
         return self
 
@@ -161,7 +161,7 @@ class Cluster:
         return self._bfloat16
 
     def automatic_batch_size(self, sampling: Sampling) -> int:
-        """Return how many tiles keep a worker busy; workers halve what their memory is too small for."""
+        """Return how many tiles keep a batch's threads busy; workers halve what a GPU's memory is too small for."""
         return enough_tiles(self.device_type, self._tiling.lattice.tile_size, self._threads)
 
     def threads_a_batch(self, batch_size: int) -> int:
@@ -173,7 +173,12 @@ class Cluster:
         return 1
 
     def spectra(
-        self, batches: Iterator[Tuple[Tile, ...]], sampling: Sampling, threads: int, progress: Progress
+        self,
+        batches: Iterator[Tuple[Tile, ...]],
+        sampling: Sampling,
+        threads: int,
+        at_once: int,
+        progress: Progress,
     ) -> Generator[Tuple[Tuple[Tile, ...], Optional[TileSpectra]], None, None]:
         """Yield every batch with what is made of it, see `Computing.spectra`."""
         out: Deque[_Task] = deque()
@@ -240,7 +245,7 @@ class Cluster:
             except KilledWorker as error:
                 raise UserError(
                     f"A batch of tiles has killed several workers ({error}).",
-                    "Give them more memory, or lower BATCH_SIZE or TILE_SIZE.",
+                    "Give them more memory or fewer threads (--nthreads), or lower BATCH_SIZE or TILE_SIZE.",
                 ) from error
 
     def _connect(self) -> Client:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, ContextManager, Dict, Optional, Sequence, Tuple, cast
+from typing import Any, Dict, Optional, Sequence, Tuple, cast
 
 import torch
 from distributed import get_worker
@@ -94,8 +93,9 @@ class TileWorker(WorkerPlugin):
         path = os.path.join(worker.local_directory, f"{self.name}.safetensors")
         try:
             device = choose_device(self._device)
-            # Where a worker has several threads, a GPU's memory still holds one batch.
-            self._computing: ContextManager[Any] = nullcontext() if device.type == "cpu" else threading.Lock()
+            # A GPU's memory holds one batch, whatever threads Dask has. Dask sets OMP_NUM_THREADS to 1 for its workers.
+            self._threads = max(torch.get_num_threads(), worker.state.nthreads) if device.type == "cpu" else 1
+            self._room: Optional[threading.Semaphore] = None
             if (versions(), device.type) != self._expected:
                 raise UserError("it has another version or type of device than the others", "")
             with open(path, "wb") as file:
@@ -129,7 +129,9 @@ class TileWorker(WorkerPlugin):
                 if cube is None:
                     raise ValueError("a worker that does not read the input needs pixels")
                 pixels = read_tiles(cube, self._rgb_bands, tiles, reconstruct.margin)
-        with self._computing:
+            if self._room is None:  # the first batch of the run tells how many threads each of them has
+                self._room = threading.Semaphore(max(1, self._threads // threads))
+        with self._room:
             torch.set_num_threads(threads)
             return reconstruct(pixels) if pixels.tiles else None, reconstruct.largest_batch
 

@@ -42,7 +42,7 @@ def choose_bfloat16(precision: str, device: torch.device) -> bool:
     """Return whether the network computes in bfloat16; `auto` does so where the device is faster at it.
 
     Processors that have instructions for it may still be slower with them, so a processor is asked by
-    timing a convolution.
+    timing a convolution: on one thread, as batches of tiles are computed.
     """
     if precision != "auto":
         return precision == "bfloat16"
@@ -50,7 +50,12 @@ def choose_bfloat16(precision: str, device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu" or not torch.cpu._is_avx512_bf16_supported():
         return False
-    return _convolution_seconds(torch.float32) > WORTHWHILE_SPEED_UP * _convolution_seconds(torch.bfloat16)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _convolution_seconds(torch.float32) > WORTHWHILE_SPEED_UP * _convolution_seconds(torch.bfloat16)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @torch.inference_mode()

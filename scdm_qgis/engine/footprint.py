@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
-from typing import Dict, Sequence
+from typing import Callable, Dict, Sequence
 
 import numpy as np
 import psutil
@@ -78,7 +78,7 @@ def footprint(
         memory += bands * size * min(BLOCK, height) * width
         disk.append(bands * size * (height - rows) * width)
     made = sum(len(stage.bands) for stage in header.stages) + len(header.stages[-1].bands)
-    in_work = at_once + side_by_side.WAITING
+    in_work = at_once * side_by_side.IN_WORK
     memory += (write_behind.DEPTH + 1 + in_work) * pixels_a_batch * made * _FLOAT
     memory += (read_ahead.DEPTH + in_work) * pixels_a_batch * 3 * _FLOAT
     if computes_here:
@@ -89,6 +89,12 @@ def footprint(
             memory += 2 * at_once * pixels_a_batch * sum(len(stage.bands) for stage in header.stages) * _FLOAT
         memory += sum(kept_bytes(stage.network, lattice.tile_size, steps) for stage, steps in guided)
     return Footprint(memory, disk)
+
+
+def fit_at_once(wanted: int, needed: Callable[[int], Footprint]) -> int:
+    """Return how many batches of those wanted can be computed at once in the memory that is free; one at least."""
+    free = psutil.virtual_memory().available
+    return next((count for count in range(wanted, 1, -1) if needed(count).memory <= free), 1)
 
 
 def check_footprint(needed: Footprint, products: Sequence[Product], events: EventWriter) -> None:

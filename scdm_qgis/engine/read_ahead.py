@@ -6,6 +6,8 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generator, Iterator, TypeVar
 
+from scdm_qgis.engine.patience import wait_for
+
 DEPTH = 2
 """Items read ahead."""
 
@@ -18,7 +20,7 @@ def read_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
     thread = ThreadPoolExecutor(1, "read ahead")
     try:
         pending = deque(thread.submit(next, items, end) for _ in range(DEPTH))
-        while (item := pending.popleft().result()) is not end:
+        while (item := wait_for(pending.popleft())) is not end:
             pending.append(thread.submit(next, items, end))
             yield item  # type: ignore[misc]
     finally:

@@ -18,7 +18,7 @@ from scdm_qgis.engine.computing import Computing
 from scdm_qgis.engine.device import choose_device
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.fingerprint import of_raster
-from scdm_qgis.engine.footprint import check_footprint, footprint
+from scdm_qgis.engine.footprint import Footprint, check_footprint, fit_at_once, footprint
 from scdm_qgis.engine.job_values import per_stage
 from scdm_qgis.engine.jobs import RgbToHyperspectral
 from scdm_qgis.engine.journal import Done, Journal
@@ -118,9 +118,13 @@ def _reconstruct_raster(
     computing.batch_size = done.batch_size
     _log_plan(job, header, tiling, sampling, done, events)
     here = job.cluster is None and computing.device_type == "cpu"
-    at_once = computing.at_once(done.threads)
-    needed = footprint(header, settings, tiling, products, done.batch_size, at_once, sampling.balanced, done.rows, here)
-    check_footprint(needed, products, events)
+
+    def needed(at_once: int) -> Footprint:
+        size, balanced = done.batch_size, sampling.balanced
+        return footprint(header, settings, tiling, products, size, at_once, balanced, done.rows, here)
+
+    at_once = fit_at_once(computing.at_once(done.threads), needed)
+    check_footprint(needed(at_once), products, events)
     fit_block_cache(cube, tiling.lattice.tile_size + 2 * cascade.context_radius)
     if taken_up is None:
         journal.remove()
@@ -134,7 +138,8 @@ def _reconstruct_raster(
                 steps = (tiling.tile_count - first) * sampling.steps
                 progress = Progress(events, steps, 100 * done.rows / height)
                 batches = plan_batches(tiling.lattice, tiling.window, first, lambda: computing.batch_size)
-                spectra = stack.enter_context(closing(computing.spectra(batches, sampling, done.threads, progress)))
+                made = computing.spectra(batches, sampling, done.threads, at_once, progress)
+                spectra = stack.enter_context(closing(made))
                 _write_all(spectra, outputs, journal, lambda: replace(done, batch_size=computing.batch_size))
             _warn_of_clipping(outputs.clipped, height * width * outputs.band_count, events)
     except BaseException as error:

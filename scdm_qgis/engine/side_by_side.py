@@ -6,8 +6,10 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Callable, Deque, Generator, Iterator, TypeVar
 
-WAITING = 1
-"""Items that wait for a thread, so that none of them waits for an item."""
+from scdm_qgis.engine.patience import wait_for
+
+IN_WORK = 2
+"""Items in work for every thread: one is computed, and one waits, or is done before its turn."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -18,7 +20,7 @@ def side_by_side(
 ) -> Generator[Result, None, None]:
     """Yield what a function makes of items, in their order, a few items ahead.
 
-    When the generator is closed, calls that run are not waited for.
+    When the generator is closed, calls that run are not waited for; but Python does not end before they have.
 
     Args:
         function: called in the threads.
@@ -31,9 +33,9 @@ def side_by_side(
     try:
         for item in items:
             pending.append(pool.submit(function, item))
-            if len(pending) == threads + WAITING:
-                yield pending.popleft().result()
+            if len(pending) == IN_WORK * threads:
+                yield wait_for(pending.popleft())
         while pending:
-            yield pending.popleft().result()
+            yield wait_for(pending.popleft())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Tiles computed by this process: the next are read while one batch is computed."""
+"""Tiles computed by this process: some batches at once, while the next are read."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ThisMachine:
         return choose_bfloat16(precision, self._device)
 
     def automatic_batch_size(self, sampling: Sampling) -> int:
-        """Return how many tiles are best computed at once."""
+        """Return how many tiles are best for a batch."""
         size = self._tiling.lattice.tile_size
         if self.device_type == "cpu":  # a small raster's tiles are shared out among all threads
             return min(enough_tiles("cpu", size, 1), math.ceil(self._tiling.tile_count / self._threads))
@@ -73,25 +73,32 @@ class ThisMachine:
 
         Threads that share the work of a small network wait for each other at every layer of it.
         """
+        if self.device_type != "cpu":
+            return self._threads
+        enough = min(enough_threads(batch_size, self._tiling.lattice.tile_size), self._threads)
         batches = math.ceil(self._tiling.tile_count / batch_size)
-        threads = max(enough_threads(batch_size, self._tiling.lattice.tile_size), self._threads // batches)
-        return min(threads, self._threads)
+        return self._threads // min(self._threads // enough, batches)
 
     def at_once(self, threads: int) -> int:
         """Return how many batches share the processor; a GPU's memory holds one."""
         return max(1, self._threads // threads) if self.device_type == "cpu" else 1
 
     def spectra(
-        self, batches: Iterator[Tuple[Tile, ...]], sampling: Sampling, threads: int, progress: Progress
+        self,
+        batches: Iterator[Tuple[Tile, ...]],
+        sampling: Sampling,
+        threads: int,
+        at_once: int,
+        progress: Progress,
     ) -> Generator[Tuple[Tuple[Tile, ...], Optional[TileSpectra]], None, None]:
         """Yield every batch with what is made of it, see `Computing.spectra`."""
         reconstruct = TileReconstructor(self._cascade, sampling)
         stopped, turn = threading.Event(), threading.Lock()
 
         def advance(steps: int) -> None:
-            if stopped.is_set():
-                raise CancelledError
             with turn:
+                if stopped.is_set():
+                    raise CancelledError
                 progress.advance(steps, "Reconstructing")
 
         def compute(batch: Batch) -> Tuple[Tuple[Tile, ...], Optional[TileSpectra]]:
@@ -102,7 +109,7 @@ class ThisMachine:
         read = ((tiles, read_tiles(self._cube, self._tiling.rgb_bands, tiles, reconstruct.margin)) for tiles in batches)
         with ExitStack() as stack:
             ahead = stack.enter_context(closing(read_ahead(read)))
-            made = side_by_side(compute, ahead, self.at_once(threads), partial(torch.set_num_threads, threads))
+            made = side_by_side(compute, ahead, at_once, partial(torch.set_num_threads, threads))
             stack.enter_context(closing(made))
             stack.callback(stopped.set)
             for tiles, spectra in made:

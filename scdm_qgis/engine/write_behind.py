@@ -7,6 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Callable, Deque, Optional, Type
 
+from scdm_qgis.engine.patience import wait_for
+
 DEPTH = 1
 """Calls that may wait: each holds what was made of a whole batch."""
 
@@ -28,14 +30,14 @@ class WriteBehind:
     ) -> None:
         try:
             while error is None and self._pending:
-                self._pending.popleft().result()
+                wait_for(self._pending.popleft())
         finally:
             self._thread.shutdown(cancel_futures=True)
 
     def __call__(self, function: Callable[..., None], *arguments: Any) -> None:
         """Run a call as soon as those before it are done; wait where too many do already."""
         while len(self._pending) >= DEPTH:
-            self._pending.popleft().result()
+            wait_for(self._pending.popleft())
         self._pending.append(self._thread.submit(self._run, function, *arguments))
 
     def _run(self, function: Callable[..., None], *arguments: Any) -> None:

@@ -159,7 +159,8 @@ class RgbToHyperspectralAlgorithm(JobAlgorithm):
         )
         self.add(
             QgsProcessingParameterNumber("BATCH_SIZE", "Batch size", integer, 0, minValue=0, maxValue=4096),
-            "Tiles computed at once; 0 for automatic. Smaller needs less memory.",
+            "Tiles computed together, by one thread of a processor or by the GPU; 0 for automatic. Smaller needs less "
+            "memory.",
             advanced=True,
         )
         self.add(device_parameter(), DEVICE_HELP, advanced=True)

@@ -24,6 +24,9 @@ from scdm_qgis.raster.spectral import spectral_tags
 BLOCK = 64
 """Side of a block in pixels: small, so that reading one pixel's spectrum unpacks little."""
 
+COMPRESSING_THREADS = 4
+"""Most of writing is compressing; one thread would not keep up with many cores, or with a GPU."""
+
 DTYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 """Types that every supported GDAL reads back alike, nodata included."""
 
@@ -274,8 +277,8 @@ class CubeWriter:
             self._tag(dataset)
 
     def _open_for_update(self) -> None:
-        """Open the file that `_create` has made; blocks are compressed, which is most of the work, by all cores."""
-        self._dataset = open_dataset(self._partial, "r+", num_threads="all_cpus")
+        """Open the file that `_create` has made."""
+        self._dataset = open_dataset(self._partial, "r+", num_threads=COMPRESSING_THREADS)
 
     def _tag(self, dataset: Any) -> None:
         tags = spectral_tags(self._format.wavelengths_nm, self._format.fwhm_nm)

@@ -258,7 +258,7 @@ def test_a_worker_makes_its_networks_ready_once(regressions_only, make_cube, tmp
         model = file.read()
     expected = (cluster_worker.versions(), "cpu")
     worker = cluster_worker.TileWorker("run", expected, model, "cpu", (5, 3, 2), make_cube())
-    worker.setup(SimpleNamespace(local_directory=str(tmp_path)))
+    worker.setup(SimpleNamespace(local_directory=str(tmp_path), state=SimpleNamespace(nthreads=1)))
     assert worker.problem is None
     settings = tuple(settings_for(stage, False) for stage in read_header(regressions_only).stages)
     for row in (0, 32):

@@ -15,7 +15,7 @@ from scdm_qgis.core.guidance import CACHE_BYTES, kept_bytes
 from scdm_qgis.core.reconstruction import settings_for
 from scdm_qgis.engine import reconstruct
 from scdm_qgis.engine.batch_size import at_most
-from scdm_qgis.engine.footprint import footprint
+from scdm_qgis.engine.footprint import Footprint, fit_at_once, footprint
 from scdm_qgis.engine.jobs import RgbToHyperspectral
 from scdm_qgis.engine.output_rasters import Product
 from scdm_qgis.engine.tiling import Tiling
@@ -74,6 +74,20 @@ def test_balanced_draws_need_room_for_mean_and_deviation_of_their_starts(header)
         for balanced in (False, True)
     )
     assert balanced - plain == 2 * 4 * (4 * 32 * 32) * sum(len(stage.bands) for stage in header.stages)
+
+
+def test_batches_that_are_computed_at_once_need_room_each(header):
+    one, two, three = (
+        footprint(header, settings(header), tiling(100, 100), PRODUCTS, 4, at_once, False, 0, True).memory
+        for at_once in (1, 2, 3)
+    )
+    assert two - one == three - two > 24 * 4 * 32 * 32 * header.stages[1].network.base_channels * 4
+
+
+@pytest.mark.parametrize(("free", "expected"), [(100, 4), (40, 4), (39, 3), (10, 1), (5, 1)])
+def test_as_many_batches_are_computed_at_once_as_fit_into_the_memory(monkeypatch, free, expected):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: namedtuple("Memory", "available")(free))
+    assert fit_at_once(4, lambda at_once: Footprint(10 * at_once, [])) == expected
 
 
 def test_a_cluster_computes_elsewhere(header):

@@ -119,6 +119,28 @@ def test_the_end_of_standard_input_cancels(start, tmp_path, make_cube):
     assert sorted(os.listdir(tmp_path)) == ["cube.tif", "job.json"]
 
 
+def test_the_end_of_standard_input_cancels_while_threads_compute(start, tmp_path, make_cube, regressions_only):
+    """The main thread waits for them then, and a wait for another thread may go on regardless of signals."""
+    job = {
+        "job": "rgb_to_hyperspectral",
+        "input": make_cube(),
+        "model": regressions_only,
+        "output": str(tmp_path / "out.tif"),
+        "rgb_bands": "5,3,2",
+        "samples": 1000,
+        "steps": 100,
+        "device": "cpu",
+    }
+    process = start(job, "--watch-stdin")
+    for line in process.stdout:
+        if json.loads(line)["event"] == "progress":
+            break
+    process.stdin.close()
+    process.stdin = None
+    assert finish(process)[0] == 130
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("out")]
+
+
 def test_a_finished_job_does_not_wait_for_standard_input(start, tmp_path):
     process = start({"job": "create_demo_scene", "output": str(tmp_path / "s.tif"), "size": 32}, "--watch-stdin")
     for _ in range(600):

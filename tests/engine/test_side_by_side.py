@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from scdm_qgis.engine.side_by_side import WAITING, side_by_side
+from scdm_qgis.engine.side_by_side import IN_WORK, side_by_side
 
 PATIENCE = 30
 
@@ -50,7 +50,7 @@ def test_no_more_items_are_asked_for_than_are_in_work():
 
     with closing(side_by_side(lambda item: item, items(), 2, lambda: None)) as results:
         next(results)
-        assert len(asked) == 2 + WAITING
+        assert len(asked) == 2 * IN_WORK
 
 
 def test_an_exception_of_a_call_is_raised_in_its_turn():

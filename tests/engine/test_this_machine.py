@@ -58,7 +58,8 @@ def sampling(cascade):
         (8, 2, 32, (1, 2, 4)),  # four tiles: two threads for each
         (8, 1, 32, (1, 8, 1)),
         (8, 100, 64, (3, 1, 8)),
-        (8, 100, 256, (1, 6, 1)),  # a tile as large as five batches
+        (8, 100, 256, (1, 8, 1)),  # a tile as large as five batches has six threads, and the two that are left
+        (16, 100, 256, (1, 8, 2)),
     ],
 )
 def test_batches_are_small_and_all_threads_have_work(machine, sampling, threads, side, tile_size, expected):
@@ -121,7 +122,7 @@ def test_all_threads_of_a_cancelled_run_end_with_the_step_they_are_at(cascade, m
         machine = ThisMachine(cascade, torch.device("cpu"), cube, tiling, recorder.events)
         batches = plan_batches(tiling.lattice, tiling.window, 0, lambda: 2)
         progress = CancelledProgress(recorder.events, 1)
-        made = machine.spectra(batches, Sampling(settings, 1000, 0, False), 1, progress)
+        made = machine.spectra(batches, Sampling(settings, 1000, 0, False), 1, 2, progress)
         with pytest.raises(KeyboardInterrupt), closing(made):
             next(made)
     for thread in running:
