@@ -16,7 +16,6 @@ import tempfile
 import time
 from dataclasses import replace
 from functools import partial
-from typing import List
 
 import torch
 
@@ -97,14 +96,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         job = prepare(folder, options.side, events)
         compare(job, options.rounds, events)
-        compare(replace(job, samples=1, extent=_part(job.input)), options.rounds, events)
-
-
-def _part(path: str) -> List[float]:
-    """Return the extent of an upper left eighth of a raster: a draw takes that much longer."""
-    with open_cube(path) as cube:
-        (left, top), (right, bottom) = cube.transform * (0, 0), cube.transform * (cube.width / 4, cube.height / 2)
-    return [left, bottom, right, top]
+        compare(replace(job, samples=1), options.rounds, events)
 
 
 if __name__ == "__main__":
