@@ -46,7 +46,7 @@ bench: setup  ## Run every benchmark.
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PYTHON) -m benchmarks.$$(basename $$script .py); done
 
 bench-quality: setup  ## Print the table of results on real scenes.
-	@$(PYTHON) -m benchmarks.quality
+	@OMP_NUM_THREADS=1 $(PYTHON) -m benchmarks.quality
 
 screenshots: build  ## Take the pictures of the real QGIS in README and docs.
 	@$(PYTHON) -m tools.screenshots

@@ -1,7 +1,8 @@
 """How much longer a reconstruction takes than the computing of its tiles alone: what reading and writing add.
 
 A cascade of the preset `tiny` makes 48 bands of an RGB raster. In every round the tiles are first computed from
-memory, with nothing written, and then the whole job is run: opening, reading, blending, compression and writing.
+memory, in the threads that the job has for them and with nothing written, and then the whole job is run: opening,
+reading, blending, compression and writing.
 
     python -m benchmarks.io [--side 512] [--rounds 5]
 """

@@ -6,7 +6,7 @@ them). Every network is trained on the same scenes for as much processor time as
 
     python -m benchmarks.quality [--scenes pavia aviris potsdam] [--seeds 0 1 2] [--variants] [--results FILE]
 
-Several seeds give means with their ranges; all three take three hours of one core. `--variants` adds other
+Several seeds give means with their ranges; all three take one to three hours of one core. `--variants` adds other
 numbers of stages, single draws and means of draws, and the paper's recipe on the default's network with the
 default's iterations. `--results` keeps every finished run in a file, and takes from it what is there: an
 interrupted benchmark goes on. A seed of a split must run on one machine, or the times are no equal budgets; set

@@ -6,7 +6,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generator, Iterator, TypeVar
 
-from scdm_qgis.engine.patience import wait_for
+from scdm_qgis.engine.waiting import wait_for
 
 DEPTH = 2
 """Items read ahead."""

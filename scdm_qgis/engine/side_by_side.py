@@ -6,7 +6,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Callable, Deque, Generator, Iterator, TypeVar
 
-from scdm_qgis.engine.patience import wait_for
+from scdm_qgis.engine.waiting import wait_for
 
 IN_WORK = 2
 """Items in work for every thread: one is computed, and one waits, or is done before its turn."""

@@ -19,7 +19,6 @@ from scdm_qgis.raster.tiles import Tile
 MOST_BALANCED = 64
 """More draws are as good alone, and balancing makes all their starts once more before the first."""
 
-
 AfterStep = Callable[[int], None]
 """Takes how many tiles have taken a sampling step."""
 
@@ -88,6 +87,8 @@ class TileReconstructor:
 
     def __call__(self, pixels: TilePixels, after_step: AfterStep = lambda tiles: None) -> TileSpectra:
         """Reconstruct the tiles of a batch; in two halves where the device's memory is too small for all.
+
+        Several threads may ask at once.
 
         Raises:
             UserError: the device's memory is too small for one tile.

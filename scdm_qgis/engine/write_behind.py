@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Callable, Deque, Optional, Type
 
-from scdm_qgis.engine.patience import wait_for
+from scdm_qgis.engine.waiting import wait_for
 
 DEPTH = 1
 """Calls that may wait: each holds what was made of a whole batch."""

@@ -219,7 +219,7 @@ def test_a_python_without_torch_loads_the_provider_and_says_what_to_do(checkout:
     python = "/usr/bin/python3"
     probe = "import importlib.util as u, sys; sys.exit(bool(u.find_spec('torch') or u.find_spec('rasterio')))"
     if not Path(python).exists() or subprocess.run([python, "-c", probe]).returncode:
-        pytest.skip(f"no Python without torch and rasterio: '{python}' is missing, or has one of them")
+        pytest.skip(f"no Python without torch and rasterio: install Debian's python3 as '{python}', without these two")
     environment = {"QT_QPA_PLATFORM": "offscreen", "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
     code = WITHOUT_TORCH.format(checkout=str(checkout))
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
