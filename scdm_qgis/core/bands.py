@@ -101,7 +101,7 @@ def choose_rgb_bands(
         band_count: bands the raster has, alpha not counted.
         wavelengths_nm: one wavelength a band in nm, None where unknown; None without any.
         usable: False for bands that must not be chosen (bad or empty).
-        by_position: take bands 1, 2, 3 of a raster with 3 or 4 bands whose wavelengths are unknown.
+        by_position: take bands 1, 2, 3 of a raster with 3 or 4 bands of which no wavelength is known.
 
     Raises:
         UserError: not three bands, or no way to know which they are.
@@ -122,7 +122,8 @@ def choose_rgb_bands(
     by_wavelength = _nearest_rgb(wavelengths_nm, usable) if wavelengths_nm is not None else None
     if by_wavelength is not None:
         return by_wavelength
-    if by_position and band_count in (3, 4):
+    unknown = wavelengths_nm is None or not any(wavelengths_nm)
+    if by_position and band_count in (3, 4) and unknown and (usable is None or all(usable[:3])):
         return 1, 2, 3
     raise UserError(
         f"Which of the {band_count} bands are red, green and blue is not known from wavelengths.",

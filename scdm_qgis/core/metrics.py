@@ -209,7 +209,7 @@ class Evaluator:
         self._angles.add(predicted, true)
         square_errors = np.square(predicted - true)
         self._square_errors += square_errors
-        mean_square = mean_square_error(predicted[self._valid], true[self._valid])
+        mean_square = float(square_errors[self._valid].mean())
         psnr = math.inf if mean_square == 0 else 20 * math.log10(self._peak) - 10 * math.log10(mean_square)
         ssim = structural_similarity(predicted, true, self._peak, self._whole_windows)
         self._bands.append(BandEvaluation(band, wavelength_nm, math.sqrt(mean_square), psnr, ssim))

@@ -55,7 +55,7 @@ def rgb_differences(rgb: np.ndarray, detail: np.ndarray, trained_on: RgbDistribu
     brightness = rgb.mean(axis=1, dtype=np.float64)
     own_median = float(np.median(brightness))
     if _is_other_unit(own_median, median):
-        return [_other_unit(rgb, own_median, median)]
+        return [_other_unit(rgb, own_median, median, trained_on_bytes=1 < high <= LARGEST_BYTE)]
     red, green = _shares(rgb)
     hue = _outside(red, trained_on.red_share) | _outside(green, trained_on.green_share)
     ways = [
@@ -89,12 +89,13 @@ def _is_other_unit(own_median: float, median: float) -> bool:
     return not 1 / OTHER_UNIT_FACTOR <= own_median / median <= OTHER_UNIT_FACTOR
 
 
-def _other_unit(rgb: np.ndarray, own_median: float, median: float) -> str:
+def _other_unit(rgb: np.ndarray, own_median: float, median: float, trained_on_bytes: bool) -> str:
     sentence = (
         f"The input is probably in another unit or scale: its median brightness is {own_median:.4g}, that of the "
         f"training data {median:.4g}."
     )
-    if 1 < rgb.max() <= LARGEST_BYTE and rgb.min() >= 0 and np.array_equal(rgb, np.rint(rgb)):
+    bytes_here = 1 < rgb.max() <= LARGEST_BYTE and rgb.min() >= 0 and np.array_equal(rgb, np.rint(rgb))
+    if bytes_here and not trained_on_bytes:
         sentence += (
             f" Its values lie from 0 to {LARGEST_BYTE}, as in a picture for the screen, but the model was trained on "
             "reflectance or radiance."

@@ -46,6 +46,8 @@ def noise_of(detail: np.ndarray) -> Optional[Noise]:
     if len(detail) < FEWEST_PIXELS:
         return None
     ordinary = detail[(np.abs(detail) <= _ORDINARY * _deviation(detail)).all(axis=1)]
+    if len(ordinary) < FEWEST_PIXELS:
+        return None
     left = np.empty_like(ordinary)
     for colour in range(3):
         others = np.delete(ordinary, colour, axis=1)

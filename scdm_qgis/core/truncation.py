@@ -72,9 +72,11 @@ def sample_thresholds(values: Tensor, p: Tensor) -> Tensor:
     so that the released code's numbers come out), without its size limit.
     """
     magnitudes = values.abs().flatten(1).sort(dim=1).values
-    position = p * (magnitudes.shape[1] - 1)
-    lower = position.floor().long()
-    upper = position.ceil().long()
+    last = magnitudes.shape[1] - 1
+    position = p * last
+    # From 2^24 values on float32 may round the last position up to one that is not there.
+    lower = position.floor().long().clamp(max=last)
+    upper = position.ceil().long().clamp(max=last)
     below = magnitudes.gather(1, lower[:, None])[:, 0]
     above = magnitudes.gather(1, upper[:, None])[:, 0]
     return torch.lerp(below, above, position - lower).clamp(min=1.0)

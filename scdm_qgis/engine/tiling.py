@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional, Sequence, Tuple
 
 from scdm_qgis.core.bands import choose_rgb_bands
@@ -49,7 +49,11 @@ def choose_tiling(job: RgbToHyperspectral, cube: Cube, header: CascadeHeader) ->
     # The networks normalise over the whole tile, so they do best on tiles of the size they were trained on.
     tile_size = job.tile_size or max(SMALLEST_TILE, *(stage.patch_size for stage in header.stages))
     overlap = default_overlap(tile_size) if job.overlap is None else job.overlap
-    return Tiling(rgb, Lattice(cube.height, cube.width, tile_size, overlap), extent_window(job.extent, cube))
+    lattice = Lattice(cube.height, cube.width, tile_size, overlap)
+    longest = max(cube.height, cube.width)
+    if tile_size > longest:  # one tile, and no memory for more than is in it
+        lattice = replace(lattice, tile_size=longest, overlap=min(overlap, longest - 1))
+    return Tiling(rgb, lattice, extent_window(job.extent, cube))
 
 
 def default_overlap(tile_size: int) -> int:

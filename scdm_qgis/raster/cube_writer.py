@@ -293,7 +293,7 @@ class CubeWriter:
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         if error is not None:
-            with suppress(RasterioError):  # what stopped the work is what the user must hear
+            with suppress(RasterioError, CPLE_BaseError, OSError):  # what stopped the work is what the user must hear
                 self._dataset.close()
             return
         self._dataset.close()

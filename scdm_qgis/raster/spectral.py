@@ -25,8 +25,13 @@ _UNIT_KEYS = ("wavelength_units", "wavelength_unit")
 _WAVELENGTH_KEYS = ("wavelength", "wavelengths")
 _BAD_BAND_KEYS = ("bbl", "bad_band_multiplier")
 _NUMBER = r"(?P<number>\d+(?:\.\d*)?|\.\d+)"
-_UNIT = rf"(?P<unit>{_MICROMETRE.pattern}|{_NANOMETRE.pattern})"
-_NUMBER_AND_UNIT = re.compile(rf"(?<![^\W_])(?<![.,-]){_NUMBER}\s*{_UNIT}(?![^\W_])")
+_UNIT = rf"(?:{_MICROMETRE.pattern}|{_NANOMETRE.pattern})"
+_NUMBER_AND_UNIT = re.compile(rf"(?<![^\W_])(?<![.,-]){_NUMBER}\s*(?P<unit>{_UNIT})(?![^\W_])")
+_RANGE = re.compile(
+    rf"(?<![^\W_.])(?<!band )(?P<low>[\d.]+)\s*{_UNIT}?\s*(?:[-–—]|to)\s*(?P<high>[\d.]+)\s*{_UNIT}(?![^\W_])"
+)
+_WIDEST_RANGE = 2.0
+"""No band reaches from a wavelength to more than twice that: "2 - 490 nm" is the second band, not a range."""
 _BARE_NUMBER = re.compile(rf"\s*\(?\s*{_NUMBER}\s*\)?\s*")
 
 
@@ -169,8 +174,8 @@ def _numbered_texts(tags: Mapping[str, str], count: int) -> List[Optional[str]]:
 
 
 def _from_texts(origin: str, texts: Sequence[Optional[str]]) -> _Source:
-    """Read numbers followed by a unit, or texts that are all nothing but a number."""
-    found = [_NUMBER_AND_UNIT.search((text or "").lower()) for text in texts]
+    """Read numbers followed by a unit, or texts that are all nothing but a number; a range has no one wavelength."""
+    found = [_NUMBER_AND_UNIT.search(_without_ranges((text or "").lower())) for text in texts]
     if any(found):
         numbers = [match and match.group("number") for match in found]
         return _source(origin, numbers, [None] * len(texts), [match and match.group("unit") for match in found])
@@ -180,6 +185,16 @@ def _from_texts(origin: str, texts: Sequence[Optional[str]]) -> _Source:
     if None in numbers or any(number.isdigit() and int(number) < SHORTEST_NM for number in numbers if number):
         numbers = [None] * len(texts)
     return _source(origin, numbers, [None] * len(texts), [None] * len(texts))
+
+
+def _without_ranges(text: str) -> str:
+    """Return a text without what is written as from one wavelength to another, with spaces or without."""
+
+    def rest(match: re.Match[str]) -> str:
+        low, high = _number(match["low"]), _number(match["high"])
+        return "" if low and high and low < high <= _WIDEST_RANGE * low else match[0]
+
+    return _RANGE.sub(rest, text)
 
 
 def _source(

@@ -55,6 +55,9 @@ def test_another_unit_and_pictures_for_the_screen():
     assert "1e+04" in reflectance and "screen" not in reflectance
     (picture,) = differences(np.rint(pixels(seed=1) / 4500 * 200))
     assert "from 0 to 255" in picture
+    trained_on = measure_distribution(pixels() / 4500 * 200, detail())
+    (darker,) = rgb_differences(np.rint(pixels(seed=1) / 4500 * 20), detail(), trained_on)
+    assert "another unit or scale" in darker and "screen" not in darker
 
 
 def test_dark_and_negative_pixels_have_no_hue():

@@ -50,5 +50,12 @@ def test_pixels_beside_invalid_ones_do_not_count():
     assert np.abs(detail).max() < 10
 
 
+def test_where_all_detail_is_an_edge_in_some_colour_nothing_is_told():
+    image = np.zeros((3, *EVERYWHERE.shape))
+    for colour in range(3):
+        image[colour, 40 * colour : 40 * colour + 40] = noise((9, 9, 9))[colour, :40]
+    assert noise_of(measure_detail(image, EVERYWHERE)) is None
+
+
 def test_of_hardly_any_pixel_nothing_is_told():
     assert noise_of(measure_detail(noise((1, 1, 1))[:, :10, :10], EVERYWHERE[:10, :10])) is None

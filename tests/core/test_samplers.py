@@ -110,6 +110,12 @@ def test_sample_threshold_is_the_quantile_but_at_least_one():
     assert torch.allclose(sample_thresholds(values, torch.full((3,), 0.9)), expected)
 
 
+def test_sample_threshold_of_more_values_than_float32_can_count():
+    values = torch.zeros(1, 1, 2**12, 2**12 + 1)
+    values[0, 0, 7, 7] = -3.0
+    assert sample_thresholds(values, torch.ones(1)).item() == 3.0
+
+
 def test_scheduled_threshold_is_what_gaussian_states_have(schedule):
     """For x_0 ~ N(0, s^2) the table agrees with the quantile of real states."""
     second_moment, t = 2.0, torch.tensor([999, 300, 50])

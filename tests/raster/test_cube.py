@@ -104,6 +104,13 @@ def test_types_that_older_gdal_does_not_know_are_read_as_others(make_raster, dty
         np.testing.assert_array_equal(valid, counting(dtype)[0] != 7)
 
 
+def test_large_integer_nodata_is_no_other_number(make_raster):
+    values = counting("int64") + 10_000_000
+    with open_cube(make_raster(values, nodata=10_000_007)) as cube:
+        _, valid = cube.read_native([1])
+        np.testing.assert_array_equal(valid, values[0] != 10_000_007)
+
+
 def test_integer_nodata(make_raster):
     with open_cube(make_raster(counting("uint8"), nodata=3)) as cube:
         assert cube.nodata == 3
