@@ -33,7 +33,7 @@ from scdm_qgis.engine.job_values import (
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 WEIGHTS = ("ema", "raw")
-DEVICE_HINTS = ("auto", "cpu", "cuda", "mps")
+DEVICE_HINTS = ("auto", "cpu", "cuda", *(f"cuda:{number}" for number in range(8)), "mps")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ PRECISION_HELP = "auto takes bfloat16 where the device is faster with it, else f
 
 
 def device_parameter() -> QgsProcessingParameterString:
-    """Return DEVICE: any text, with the usual devices as hints in the widget."""
+    """Return DEVICE: any text; the widget offers the hints only, and takes what it does not offer for auto."""
     parameter = QgsProcessingParameterString("DEVICE", "Device", "auto")
     parameter.setMetadata({"widget_wrapper": {"value_hints": list(DEVICE_HINTS)}})
     return parameter

@@ -17,9 +17,12 @@ from qgis.core import (
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.engine.jobs import Job, job_from_json
 from scdm_qgis.processing.algorithm import ScdmAlgorithm
-from scdm_qgis.processing.engine_client import run_job
+from scdm_qgis.processing.engine_client import is_temporary, run_job
 from scdm_qgis.processing.engine_python import find_engine_python
 from scdm_qgis.processing.parameter_values import Destination, Parameters, read_value, requested_destination
+
+RASTER_ENDINGS = (".tif", ".tiff")
+"""Of the one raster format that is written."""
 
 
 class JobAlgorithm(ScdmAlgorithm):
@@ -51,6 +54,10 @@ class JobAlgorithm(ScdmAlgorithm):
             supported, problem = definition.isSupportedOutputValue(parameters.get(definition.name()), context)
             if not supported:
                 return False, f"{problem}. Give {definition.name()} a name with another ending."
+            if isinstance(definition, QgsProcessingParameterRasterDestination):
+                path = getattr(job, definition.name().lower())
+                if path is not None and not is_temporary(path) and not path.lower().endswith(RASTER_ENDINGS):
+                    return False, f"'{path}' would be a GeoTIFF. Give {definition.name()} a name that ends in .tif."
         return super().checkParameterValues(parameters, context)
 
     def prepareAlgorithm(

@@ -13,7 +13,7 @@ import numpy as np
 from osgeo import gdal, ogr, osr
 
 from scdm_qgis.core.errors import UserError
-from scdm_qgis.processing.raster_summary import RasterSummary, open_raster, quiet_gdal, summary_of
+from scdm_qgis.processing.raster_summary import RasterSummary, open_raster, quiet_gdal, summary_of, tags_in
 
 _COMPLEX_TYPES = (gdal.GDT_CInt16, gdal.GDT_CInt32, gdal.GDT_CFloat32, gdal.GDT_CFloat64)
 _BYTES_AT_ONCE = 32 * 2**20
@@ -50,7 +50,7 @@ class PixelReader:
     def __init__(self, path: str) -> None:
         self._dataset = open_raster(path)
         self.summary: RasterSummary = summary_of(path, self._dataset)
-        self.tags: Dict[str, str] = dict(self._dataset.GetMetadata_Dict() or {})
+        self.tags: Dict[str, str] = tags_in(self._dataset)
         self.projection: str = self._dataset.GetProjection()
         self._size = (self._dataset.RasterYSize, self._dataset.RasterXSize)
         numbers = range(1, self._dataset.RasterCount + 1)

@@ -16,6 +16,7 @@ from scdm_qgis.processing.evaluate_reconstruction import EvaluateReconstructionA
 from scdm_qgis.processing.example_model import load_example_model
 from scdm_qgis.processing.import_matlab_cube import ImportMatlabCubeAlgorithm
 from scdm_qgis.processing.import_released_checkpoint import ImportReleasedCheckpointAlgorithm
+from scdm_qgis.processing.job_algorithm import RASTER_ENDINGS
 from scdm_qgis.processing.plugin_files import icon, icon_path
 from scdm_qgis.processing.rgb_to_hyperspectral import RgbToHyperspectralAlgorithm
 from scdm_qgis.processing.sample_spectral_profiles import SampleSpectralProfilesAlgorithm
@@ -84,9 +85,13 @@ class ScdmProvider(QgsProcessingProvider):
         return False
 
     def supportedOutputRasterLayerExtensions(self) -> List[str]:
-        """Return the one raster format that is written."""
-        return ["tif", "tiff"]
+        """Return the endings of the one raster format that is written; QGIS 4 does not ask (`JobAlgorithm` checks)."""
+        return [ending.lstrip(".") for ending in RASTER_ENDINGS]
 
-    def defaultRasterFileExtension(self, hasGeometry: bool = True) -> str:
-        """Return the extension of a raster output that is given none."""
+    def defaultRasterFileExtension(self) -> str:
+        """Return the ending of a raster output that is given none."""
         return "tif"
+
+    def defaultRasterFileFormat(self) -> str:
+        """Return the same to QGIS 4, by the name of GDAL's driver."""
+        return "GTiff"

@@ -14,6 +14,7 @@ from scdm_qgis.core.errors import UserError
 from scdm_qgis.raster.spectral import Spectrum, read_spectrum
 
 _SPECTRAL_DOMAINS = ("", "IMAGERY", "ENVI")
+_NO_PART_OF_A_PATH = ("openOptions", "credentialOptions", "authcfg")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def raster_path(name: str, value: Any, context: QgsProcessingContext) -> Optiona
         )
     registry = QgsProviderRegistry.instance()
     parts = registry.decodeUri("gdal", layer.source())
-    return registry.encodeUri("gdal", {key: part for key, part in parts.items() if key != "openOptions"})
+    return registry.encodeUri("gdal", {key: part for key, part in parts.items() if key not in _NO_PART_OF_A_PATH})
 
 
 def open_raster(path: str) -> gdal.Dataset:
@@ -113,7 +114,8 @@ def summary_of(path: str, dataset: gdal.Dataset) -> RasterSummary:
     data = [i for i, band in enumerate(bands) if band.GetColorInterpretation() != gdal.GCI_AlphaBand]
     if not data:
         raise UserError(f"'{path}' has no bands.", "Choose another raster, or one layer of it.")
-    spectrum = read_spectrum(_tags(dataset), [_tags(band) for band in bands], [band.GetDescription() for band in bands])
+    descriptions = [_text(band.GetDescription()) for band in bands]
+    spectrum = read_spectrum(_tags(dataset), [_tags(band) for band in bands], descriptions)
     geotransform = dataset.GetGeoTransform(can_return_null=True)
     has_place = bool(dataset.GetProjection()) and geotransform is not None
     return RasterSummary(
@@ -123,4 +125,14 @@ def summary_of(path: str, dataset: gdal.Dataset) -> RasterSummary:
 
 def _tags(source: Any) -> Dict[str, Dict[str, str]]:
     """Return the tags of a GDAL dataset or band by domain."""
-    return {domain: dict(source.GetMetadata_Dict(domain) or {}) for domain in _SPECTRAL_DOMAINS}
+    return {domain: tags_in(source, domain) for domain in _SPECTRAL_DOMAINS}
+
+
+def tags_in(source: Any, domain: str = "") -> Dict[str, str]:
+    """Return the tags of a GDAL dataset or band in one domain."""
+    return {_text(key): _text(value) for key, value in (source.GetMetadata_Dict(domain) or {}).items()}
+
+
+def _text(value: Any) -> str:
+    """Return what GDAL says as text; it gives bytes where a file, such as an ENVI header, is not in UTF-8."""
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)

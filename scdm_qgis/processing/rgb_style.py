@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import List
+
 from qgis.core import (
     QgsContrastEnhancement,
     QgsMapLayer,
@@ -12,6 +15,7 @@ from qgis.core import (
     QgsRasterLayer,
     QgsRasterMinMaxOrigin,
 )
+from qgis.PyQt import sip
 
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.processing.raster_summary import summarise_raster
@@ -37,10 +41,17 @@ class _NaturalColours(QgsProcessingLayerPostProcessorInterface):
         )
 
 
-_NATURAL_COLOURS = _NaturalColours()  # QGIS keeps no reference to it
+_WAITING: List[_NaturalColours] = []
+"""One a layer: QGIS keeps no reference to them, but deletes each with the context it was given to."""
 
 
 def show_in_natural_colours(path: str, context: QgsProcessingContext) -> None:
-    """Have the layer made from `path`, if one is loaded when the algorithm is done, styled."""
-    if context.willLoadLayerOnCompletion(path):
-        context.layerToLoadOnCompletionDetails(path).setPostProcessor(_NATURAL_COLOURS)
+    """Have the layer made from `path`, if one is loaded when the algorithm is done, styled.
+
+    QGIS knows the layer by the path as the user wrote it: with slashes on Windows, or not absolute.
+    """
+    _WAITING[:] = [one for one in _WAITING if not sip.isdeleted(one)]
+    for given in context.layersToLoadOnCompletion():
+        if os.path.abspath(given) == os.path.abspath(path):
+            _WAITING.append(_NaturalColours())
+            context.layerToLoadOnCompletionDetails(given).setPostProcessor(_WAITING[-1])

@@ -26,6 +26,7 @@ from qgis.core import (
     QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterNumber,
     QgsProcessingUtils,
+    QgsVectorFileWriter,
     QgsWkbTypes,
 )
 from qgis.PyQt.QtCore import QVariant
@@ -154,7 +155,9 @@ class SampleSpectralProfilesAlgorithm(ScdmAlgorithm):
             feedback.pushInfo(raster.account())
         if feedback.isCanceled():
             del sink  # closes the file
-            if os.path.isfile(table):
+            if table.lower().endswith(".shp"):  # several files, and without geometries that one is none of them
+                QgsVectorFileWriter.deleteShapeFile(table)
+            elif os.path.isfile(table):
                 os.remove(table)
         return {"OUTPUT": table}
 

@@ -44,7 +44,7 @@ def open_cube(path: str) -> Cube:
     """Open a raster for reading; use it as a context manager.
 
     Raises:
-        UserError: no raster, a damaged one, one without data bands, or complex numbers.
+        UserError: no raster, a damaged one, one without data bands, complex numbers, or tags in unknown letters.
     """
     try:
         dataset = open_dataset(path)
@@ -53,6 +53,11 @@ def open_cube(path: str) -> Cube:
         except BaseException:
             dataset.close()
             raise
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"The wavelengths or names that '{path}' comes with are not UTF-8 text.",
+            "Save its header (.hdr) as UTF-8 in a text editor, or write um there instead of the sign for micrometres.",
+        ) from error
     except (RasterioError, OSError, ValueError) as error:
         raise UserError(
             f"'{path}' cannot be read as a raster ({error}).",

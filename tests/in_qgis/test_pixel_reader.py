@@ -25,6 +25,18 @@ def locations(path: str, points: np.ndarray, srs: str) -> List[List[float]]:
     return found
 
 
+def test_a_header_that_is_not_utf8_is_read(tmp_path: Path) -> None:
+    """µm in Latin-1 is what older programs write; GDAL gives it as bytes."""
+    path = tmp_path / "cube.img"
+    gdal.GetDriverByName("ENVI").Create(str(path), 5, 4, 3, gdal.GDT_UInt16).FlushCache()
+    lines = "band names = {né, deux, trois}\nwavelength = {0.45, 0.55, 0.65}\nwavelength units = µm\n"
+    with open(tmp_path / "cube.hdr", "ab") as header:
+        header.write(lines.encode("latin-1"))
+    reader = PixelReader(str(path))
+    assert reader.summary.spectrum.wavelengths_nm == (450.0, 550.0, 650.0)
+    assert all(isinstance(text, str) for tag in reader.tags.items() for text in tag)
+
+
 @pytest.mark.parametrize(
     ("epsg", "kind", "nodata", "geotransform"),
     [

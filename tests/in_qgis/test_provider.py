@@ -11,7 +11,12 @@ from typing import Any, List
 
 import pytest
 from processing.core.ProcessingConfig import ProcessingConfig
-from qgis.core import QgsApplication, QgsProcessingModelAlgorithm, QgsProcessingParameterDefinition
+from qgis.core import (
+    QgsApplication,
+    QgsProcessingContext,
+    QgsProcessingModelAlgorithm,
+    QgsProcessingParameterDefinition,
+)
 from qgis.gui import QgsProcessingToolboxProxyModel
 
 # id -> parameters; a question mark says optional
@@ -140,7 +145,10 @@ def test_device_takes_any_text_and_hints_at_the_usual_ones(plugin: Any) -> None:
     )
     widget = wrapper.createWrappedWidget(QgsProcessingContext())
     assert isinstance(widget, QComboBox)
-    assert [widget.itemText(i) for i in range(widget.count())] == ["auto", "cpu", "cuda", "mps"]
+    gpus = [f"cuda:{number}" for number in range(8)]
+    assert [widget.itemText(i) for i in range(widget.count())] == ["auto", "cpu", "cuda", *gpus, "mps"]
+    wrapper.setWidgetValue("cuda:1", QgsProcessingContext())
+    assert wrapper.widgetValue() == "cuda:1"
 
 
 def test_every_sampler_can_be_chosen(plugin: Any) -> None:
@@ -150,6 +158,20 @@ def test_every_sampler_can_be_chosen(plugin: Any) -> None:
     assert sampler.usesStaticStrings()
     for name in sampler.options():
         assert name in sampler.help()
+
+
+def test_other_endings_are_refused_where_qgis_does_not_ask_which_are_written(
+    plugin: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    provider = type(QgsApplication.processingRegistry().providerById("scdm"))
+    monkeypatch.setattr(provider, "supportedOutputRasterLayerExtensions", lambda self: ["gpkg", "tif"])
+    demo = algorithm("create_demo_scene")
+    context = QgsProcessingContext()
+    for name in ("out.tif", "out.TIF", "TEMPORARY_OUTPUT"):
+        output = name if name.isupper() else str(tmp_path / name)
+        assert demo.checkParameterValues({"OUTPUT": output}, context) == (True, "")
+    accepted, sentence = demo.checkParameterValues({"OUTPUT": str(tmp_path / "out.gpkg")}, context)
+    assert not accepted and "would be a GeoTIFF. Give OUTPUT a name that ends in .tif." in sentence
 
 
 def test_the_example_model_validates(plugin: Any) -> None:

@@ -111,7 +111,8 @@ def test_a_web_layer_is_refused_with_the_way_out(run: Run, points: Any, tmp_path
     assert "The layer 'tiles' comes from 'wms'" in str(caught.value)
 
 
-def test_cancel_leaves_nothing(run: Run, points: Any, rasters: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["table.gpkg", "table.csv", "table.shp"])
+def test_cancel_leaves_nothing(run: Run, points: Any, rasters: Any, tmp_path: Path, name: str) -> None:
     asked = []
 
     class Impatient(QgsProcessingFeedback):
@@ -121,13 +122,14 @@ def test_cancel_leaves_nothing(run: Run, points: Any, rasters: Any, tmp_path: Pa
                 self.cancel()
 
     path = rasters.write(tmp_path / "one.tif", rasters.smooth())
-    output = str(tmp_path / "table.gpkg")
+    (tmp_path / "out").mkdir()
+    output = str(tmp_path / "out" / name)
     from qgis.core import QgsApplication, QgsProcessingContext
 
     algorithm = QgsApplication.processingRegistry().createAlgorithmById("scdm:sample_spectral_profiles")
     algorithm.run({"POINTS": points, "INPUTS": [path], "OUTPUT": output}, QgsProcessingContext(), Impatient())
     assert asked == [25, 50]
-    assert not os.path.exists(output)
+    assert os.listdir(tmp_path / "out") == []
 
 
 def test_no_raster_stays_open(run: Run, points: Any, rasters: Any, tmp_path: Path) -> None:

@@ -104,6 +104,14 @@ def test_types_that_older_gdal_does_not_know_are_read_as_others(make_raster, dty
         np.testing.assert_array_equal(valid, counting(dtype)[0] != 7)
 
 
+def test_a_header_that_is_not_utf8_is_told(make_raster, tmp_path):
+    path = make_raster(counting(), name="cube.img", driver="ENVI")
+    with open(tmp_path / "cube.hdr", "ab") as header:
+        header.write("wavelength = {0.45, 0.55, 0.65}\nwavelength units = µm\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"not UTF-8 text. Save its header"):
+        open_cube(path)
+
+
 def test_large_integer_nodata_is_no_other_number(make_raster):
     values = counting("int64") + 10_000_000
     with open_cube(make_raster(values, nodata=10_000_007)) as cube:
