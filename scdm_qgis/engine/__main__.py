@@ -48,6 +48,7 @@ class Cancelled(BaseException):
 
 
 _cancelled = threading.Event()
+_CANCELLING = (signal.SIGTERM, signal.SIGINT)  # SIGINT is Ctrl+C
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -58,7 +59,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = parser.parse_args(arguments)
     events = EventWriter(_take_over_stdout())
     try:
-        signal.signal(signal.SIGTERM, _cancel)
+        for kind in _CANCELLING:
+            signal.signal(kind, _cancel)
         if options.watch_stdin:
             threading.Thread(target=_cancel_at_end_of_stdin, daemon=True).start()
         job = _read_job(options.job)
@@ -82,14 +84,15 @@ def _take_over_stdout() -> TextIO:
 
     Of several processes that train together, the first alone reports.
     """
-    first = os.environ.get("RANK", "0") == "0"
+    first = os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
     stream = os.fdopen(os.dup(1) if first else os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
     os.dup2(2, 1)
     return stream
 
 
 def _cancel(signal_number: int, frame: Optional[FrameType]) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # let the clean-up run undisturbed
+    for kind in _CANCELLING:
+        signal.signal(kind, signal.SIG_IGN)  # let the clean-up run undisturbed
     _cancelled.set()
     raise Cancelled
 
@@ -102,7 +105,7 @@ def _cancel_at_end_of_stdin() -> None:
 
 def _read_job(path: str) -> Job:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # PowerShell writes a byte order mark
             job = job_from_json(json.load(file))
     except OSError as error:
         raise UserError(f"The job file '{path}' cannot be read ({error.strerror}).", "Check its path.") from error
@@ -117,6 +120,7 @@ def _load(job: Job, events: EventWriter) -> Callable[[Any, EventWriter], Dict[st
     needed = ["rasterio", "numpy", "scipy"]
     needed += ["torch", "safetensors"] if job.name in NEED_TORCH else []
     needed += ["matplotlib", "jinja2"] if job.name in DRAW_REPORTS else []
+    needed += ["h5py"] if job.name == "import_matlab_cube" else []
     needed += ["psutil"] if job.name == "rgb_to_hyperspectral" else []
     cluster = getattr(job, "cluster", None)
     needed += ["distributed"] if cluster else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any, Mapping
+from typing import Any, Mapping, Optional
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
@@ -35,6 +35,14 @@ class Checkpoint:
         self._fingerprint = as_json(fingerprint)
         self._saved = time.monotonic()
 
+    def was_bfloat16(self) -> Optional[bool]:
+        """Return whether the interrupted training computed in bfloat16; None where none can be taken up."""
+        try:
+            with safe_open(self.path, "pt") as file:
+                return bool(json.loads(file.metadata()[_KEY])["bfloat16"])
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError):
+            return None  # `restore` says what is wrong
+
     def restore(self, training: Training) -> bool:
         """Take a training up where the checkpoint left it; return whether there was a checkpoint.
 
@@ -63,7 +71,8 @@ class Checkpoint:
 
     def save(self, training: Training) -> None:
         """Write the checkpoint."""
-        values = {"fingerprint": self._fingerprint, "training": training.values()}
+        bfloat16 = training.settings.bfloat16
+        values = {"fingerprint": self._fingerprint, "bfloat16": bfloat16, "training": training.values()}
         with written_whole(self.path) as partial, open(partial, "wb") as file:
             file.write(save(training.tensors(), {_KEY: json.dumps(values)}))
         self._saved = time.monotonic()

@@ -78,6 +78,7 @@ class Cluster:
         self._events = events
         self._name = f"scdm-{uuid.uuid4().hex}"
         self._problems: Dict[str, Optional[str]] = {}
+        self._ask_again: Dict[str, float] = {}
         self._said = 0
 
     def __enter__(self) -> Cluster:
@@ -125,30 +126,36 @@ class Cluster:
         except (OSError, TimeoutError) as error:
             raise self._lost() from error
         for worker in present.keys() - self._problems.keys():
-            self._problems[worker] = self._problem(worker)
-            if self._problems[worker] is not None:
-                self._events.warning(f"The worker {worker} gets no tiles: {self._problems[worker]}.")
-        ready = {worker: threads for worker, threads in present.items() if self._problems[worker] is None}
+            self._look_at(worker)
+        ready = {worker: threads for worker, threads in present.items() if self._problems.get(worker, "") is None}
         if len(ready) != self._said:
             waiting = "" if ready else ": waiting for new ones"
             self._events.info(f"{len(ready)} workers of {self._job.cluster} compute now{waiting}.")
             self._said = len(ready)
         return ready
 
-    def _problem(self, worker: str) -> Optional[str]:
-        """Ask a worker what keeps it from computing; `Client.run` would wait for one that never answers."""
+    def _look_at(self, worker: str) -> None:
+        """Find out what keeps a worker from computing; one that does not answer, as it gets the model, is asked again.
+
+        While others compute nothing waits long for it.
+        """
+        if time.monotonic() < self._ask_again.get(worker, 0.0):
+            return
+        seconds = SECONDS_BETWEEN_LOOKS if self._said else SECONDS_TO_CONNECT
         try:
-            answers = self._client.sync(
-                self._client._run,
-                cluster_worker.problem,
-                self._name,
-                workers=[worker],
-                callback_timeout=SECONDS_TO_CONNECT,
-            )
-            problem: Optional[str] = answers[worker]
-            return problem
+            problem = self._problems[worker] = self._ask(worker, seconds)
         except Exception as error:
-            return f"it cannot be asked ({error or type(error).__name__})"
+            problem = None if worker in self._ask_again else f"it cannot be asked yet ({error or type(error).__name__})"
+            self._ask_again[worker] = time.monotonic() + SECONDS_TO_CONNECT
+        if problem is not None:
+            self._events.warning(f"The worker {worker} gets no tiles: {problem}.")
+
+    def _ask(self, worker: str, seconds: float) -> Optional[str]:
+        """Return what a worker says keeps it from computing; `Client.run` would wait for one that never answers."""
+        answers: Dict[str, Optional[str]] = self._client.sync(
+            self._client._run, cluster_worker.problem, self._name, workers=[worker], callback_timeout=seconds
+        )
+        return answers[worker]
 
     def _lost(self) -> UserError:
         return UserError(

@@ -8,6 +8,7 @@ from typing import Any, Dict, Tuple
 
 import numpy as np
 from affine import Affine
+from rasterio._err import CPLE_BaseError  # what GDAL says where rasterio has no word of its own for it
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform as transform_points
@@ -92,7 +93,10 @@ def _place(crs_text: str, size: int, seed: int) -> Tuple[CRS, Affine]:
         (east,), (north,) = transform_points(CRS.from_epsg(4326), crs, [_LONGITUDE], [_LATITUDE])
     except CRSError as error:
         raise UserError(f"The CRS '{crs_text}' is unknown.", "Give a code such as EPSG:32633.") from error
-    if not (math.isfinite(east) and math.isfinite(north)):
+    except CPLE_BaseError:
+        east = north = math.nan
+    on_a_map = crs.is_geographic or crs.is_projected  # not of heights, nor of a building site
+    if not (on_a_map and math.isfinite(east) and math.isfinite(north)):
         raise UserError(
             f"The CRS '{crs_text}' does not reach the demo scene's place near Potsdam.",
             "Give a CRS such as EPSG:32633.",

@@ -15,6 +15,7 @@ from scdm_qgis.core.metrics import NORMAL_COVERAGE, Coverage, Evaluation, Evalua
 from scdm_qgis.core.whole_file import written_whole
 from scdm_qgis.engine.evaluation_report import BandPair, evaluation_page
 from scdm_qgis.engine.events import EventWriter
+from scdm_qgis.engine.job_paths import check_apart
 from scdm_qgis.engine.jobs import EvaluateReconstruction
 from scdm_qgis.raster.cube import Cube, open_cube
 from scdm_qgis.raster.cube_writer import CubeWriter, OutputFormat
@@ -38,6 +39,8 @@ def run(job: EvaluateReconstruction, events: EventWriter) -> Dict[str, Any]:
         prediction = opened.enter_context(open_cube(job.prediction))
         reference = opened.enter_context(open_cube(job.reference))
         uncertainty = None if job.uncertainty is None else opened.enter_context(open_cube(job.uncertainty))
+        for cube in (prediction, reference, *([uncertainty] if uncertainty is not None else [])):
+            check_apart(job.output_paths(), cube.files)
         if uncertainty is not None:
             job.check_uncertainty_bands(uncertainty.band_count, prediction.band_count)
             _check_same_grid(uncertainty, prediction, events)

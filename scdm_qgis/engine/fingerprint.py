@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from typing import Any, Dict, Mapping, Optional, Sequence
 
+from scdm_qgis.engine.job_paths import file_behind
 from scdm_qgis.raster.cube import Cube
 
 
@@ -37,14 +37,5 @@ def of_raster(cube: Cube) -> Dict[str, Any]:
 def _dates(paths: Sequence[str]) -> Dict[str, Any]:
     """Return size in bytes and time of change by file; not of statistics and overviews, which QGIS may write."""
     own = [path for path in paths if not path.endswith((".aux.xml", ".ovr"))]
-    files = sorted({file for file in map(_file_behind, own) if file is not None})
+    files = sorted({file for file in map(file_behind, own) if file is not None})
     return {file: [os.stat(file).st_size, os.stat(file).st_mtime_ns] for file in files}
-
-
-def _file_behind(path: str) -> Optional[str]:
-    """Return the file a name of GDAL's leads to, such as the archive of /vsizip/archive.zip/raster.tif."""
-    path = re.sub(r"^(/vsi\w+/)+\{?", "", path)
-    while path and not os.path.isfile(path):
-        above = os.path.dirname(path)
-        path = above if above != path else ""
-    return os.path.abspath(path) if path else None

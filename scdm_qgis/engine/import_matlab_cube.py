@@ -45,6 +45,8 @@ def run(job: ImportMatlabCube, events: EventWriter) -> Dict[str, Any]:
                     f"No pixel of '{cube.name}' has a finite value in every band.",
                     "Remove bands that hold no numbers before saving the file in MATLAB.",
                 )
+    if writer.clipped:
+        events.warning(f"{writer.clipped} values lay outside the output's data type and were clipped to its limits.")
     if holes:
         events.warning(f"{holes} pixels have values that are not finite: they are nodata now.")
     return {"OUTPUT": job.output}

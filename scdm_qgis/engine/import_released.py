@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from operator import index as as_whole
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from scdm_qgis.core.cascade import Cascade, Stage
@@ -21,6 +22,7 @@ from scdm_qgis.core.released_checkpoint import load_released_weights, read_relea
 from scdm_qgis.core.unet import UNet
 from scdm_qgis.core.whole_file import written_whole
 from scdm_qgis.engine.events import EventWriter
+from scdm_qgis.engine.job_values import read_wavelengths
 from scdm_qgis.engine.jobs import ImportReleasedCheckpoint
 from scdm_qgis.engine.version import CREATED_WITH
 
@@ -43,12 +45,19 @@ RELEASED_PATCH_SIZE = 256
 def run(job: ImportReleasedCheckpoint, events: EventWriter) -> Dict[str, Any]:
     """Write the stage file; raises UserError where checkpoint and configuration do not fit."""
     config = _read_config(job.config, events)
-    header = _stage_header(config)
+    try:
+        header = _stage_header(config)
+        normalisation = Normalisation(float(config["offset"]), float(config["scale"]))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(
+            "CONFIG has values of the wrong kind.",
+            "Give numbers, lists of numbers for channel_mults, attention_levels and wavelengths.",
+        ) from error
     network = UNet(header.network, len(header.bands), header.condition.image_count).eval()
     load_released_weights(network, read_released_weights(job.input, job.weights))
     cascade_header = CascadeHeader(
         stages=(header,),
-        normalisation=Normalisation(float(config["offset"]), float(config["scale"])),
+        normalisation=normalisation,
         nodata_policy=NodataPolicy("float32", None),
         training=({"imported_from": "released code", "weights": job.weights},),
         created_with=CREATED_WITH,
@@ -60,7 +69,7 @@ def run(job: ImportReleasedCheckpoint, events: EventWriter) -> Dict[str, Any]:
 
 def _read_config(path: str, events: EventWriter) -> Dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             given = json.load(file)
     except ValueError as error:
         raise UserError(f"'{path}' is not valid JSON.", "Correct CONFIG.") from error
@@ -81,37 +90,31 @@ def _read_config(path: str, events: EventWriter) -> Dict[str, Any]:
 
 
 def _stage_header(config: Mapping[str, Any]) -> StageHeader:
-    try:
-        index, of = int(config["stage"]), int(config["stages"])
-        bands, condition_bands = int(config["bands"]), int(config["condition_bands"])
-        moment = config["second_moment"]
-        return StageHeader(
-            index=index,
-            of=of,
-            bands=tuple(range(1, bands + 1)),
-            wavelengths_nm=_wavelengths(config["wavelengths"]),
-            fwhm_nm=None,
-            condition=_condition(index, condition_bands),
-            network=NetworkConfig(
-                int(config["base_channels"]),
-                tuple(int(item) for item in config["channel_mults"]),
-                tuple(int(item) for item in config["attention_levels"]),
-                dropout=RELEASED_DROPOUT,
-            ),
-            patch_size=RELEASED_PATCH_SIZE,
-            prediction="noise",
-            schedule=ScheduleConfig.of_timesteps(int(config["timesteps"])),
-            sampler="ddpm",
-            steps=None,
-            guidance_weight=float(config["guidance_weight"]),
-            truncation=Truncation(float(config["pdt_lower"]), "state", "sample" if moment is None else "schedule"),
-            second_moment=None if moment is None else float(moment),
-        )
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(
-            "CONFIG has values of the wrong kind.",
-            "Give numbers, lists of numbers for channel_mults, attention_levels and wavelengths.",
-        ) from error
+    index, of = as_whole(config["stage"]), as_whole(config["stages"])
+    bands, condition_bands = as_whole(config["bands"]), as_whole(config["condition_bands"])
+    moment = config["second_moment"]
+    return StageHeader(
+        index=index,
+        of=of,
+        bands=tuple(range(1, bands + 1)),
+        wavelengths_nm=_wavelengths(config["wavelengths"], bands),
+        fwhm_nm=None,
+        condition=_condition(index, condition_bands),
+        network=NetworkConfig(
+            as_whole(config["base_channels"]),
+            tuple(as_whole(item) for item in config["channel_mults"]),
+            tuple(as_whole(item) for item in config["attention_levels"]),
+            dropout=RELEASED_DROPOUT,
+        ),
+        patch_size=RELEASED_PATCH_SIZE,
+        prediction="noise",
+        schedule=ScheduleConfig.of_timesteps(as_whole(config["timesteps"])),
+        sampler="ddpm",
+        steps=None,
+        guidance_weight=float(config["guidance_weight"]),
+        truncation=Truncation(float(config["pdt_lower"]), "state", "sample" if moment is None else "schedule"),
+        second_moment=None if moment is None else float(moment),
+    )
 
 
 def _condition(index: int, condition_bands: int) -> Condition:
@@ -121,5 +124,8 @@ def _condition(index: int, condition_bands: int) -> Condition:
     return Condition(tuple(range(1, condition_bands + 1)), ())
 
 
-def _wavelengths(values: Any) -> Optional[Tuple[float, ...]]:
-    return None if values is None else tuple(float(value) for value in values)
+def _wavelengths(values: Any, bands: int) -> Optional[Tuple[float, ...]]:
+    wavelengths_nm = read_wavelengths(values)
+    if wavelengths_nm is not None and len(wavelengths_nm) != bands:
+        raise UserError(f"CONFIG has {len(wavelengths_nm)} wavelengths for {bands} bands.", "Give one a band.")
+    return wavelengths_nm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Sequence
+from typing import Optional, Sequence
 
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.whole_file import partial_path
@@ -18,6 +18,23 @@ def absolute(path: str, output: bool) -> str:
 def same_file_key(path: str) -> str:
     """Return what is equal for two names of the same file."""
     return os.path.normcase(os.path.realpath(path))
+
+
+def file_behind(path: str) -> Optional[str]:
+    """Return the file a name of GDAL's leads to, such as the archive of /vsizip/archive.zip/raster.tif."""
+    path = re.sub(r"^(/vsi\w+/)+\{?", "", path)
+    while path and not os.path.isfile(path):
+        above = os.path.dirname(path)
+        path = above if above != path else ""
+    return os.path.abspath(path) if path else None
+
+
+def check_apart(outputs: Sequence[str], files: Sequence[str]) -> None:
+    """Raise UserError for an output that is one of the files an input consists of, such as a mosaic's or an archive."""
+    behind = {same_file_key(file) for file in map(file_behind, files) if file is not None}
+    for path in outputs:
+        if not behind.isdisjoint(map(same_file_key, (path, partial_path(path)))):
+            raise UserError(f"The output '{path}' is a file that an input consists of.", "Give it another name.")
 
 
 def check_input(path: str) -> None:

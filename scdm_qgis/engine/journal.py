@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Callable, List, Mapping, Optional
 
@@ -97,7 +98,13 @@ class Journal:
         started = time.monotonic()
         done = checkpoint()
         sizes = [os.path.getsize(partial_path(path)) for path in self._outputs if os.path.exists(partial_path(path))]
-        values = {"format": 1, "fingerprint": self._fingerprint, "done": asdict(done), "sizes": sizes}
+        values = {
+            "format": 1,
+            "fingerprint": self._fingerprint,
+            "outputs": self._outputs,
+            "done": asdict(done),
+            "sizes": sizes,
+        }
         try:
             with written_whole(self.path) as partial, open(partial, "w", encoding="utf-8") as file:
                 json.dump(values, file, indent=1)
@@ -112,8 +119,14 @@ class Journal:
         self._cost = self._saved - started
 
     def remove(self) -> None:
-        """Delete the journal where there is one, and the unfinished rasters: nothing is to be taken up."""
+        """Delete the journal where there is one, and the unfinished rasters: nothing is to be taken up.
+
+        Those of an earlier run, which may have had others than this, too.
+        """
+        outputs = set(self._outputs)
         if self.exists:
+            with suppress(KeyError, TypeError, ValueError, OSError), open(self.path, encoding="utf-8") as file:
+                outputs.update(map(os.fspath, json.load(file)["outputs"]))
             os.remove(self.path)
-        for path in self._outputs:
+        for path in outputs:
             remove_partial(path)

@@ -19,6 +19,7 @@ from scdm_qgis.engine.device import choose_device
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.fingerprint import of_raster
 from scdm_qgis.engine.footprint import Footprint, check_footprint, fit_at_once, footprint
+from scdm_qgis.engine.job_paths import check_apart
 from scdm_qgis.engine.job_values import per_stage
 from scdm_qgis.engine.jobs import RgbToHyperspectral
 from scdm_qgis.engine.journal import Done, Journal
@@ -45,6 +46,7 @@ def run(job: RgbToHyperspectral, events: EventWriter) -> Dict[str, Any]:
     if job.coarse_output is not None and len(header.stages) < 2:
         raise UserError("The model has one stage, so there is no coarser one to write.", "Leave COARSE_OUTPUT empty.")
     with open_cube(job.input) as cube, ExitStack() as stack:
+        check_apart(job.output_paths(), cube.files)
         tiling = choose_tiling(job, cube, header)
         settings = _settings(job, header)
         check_any_valid(cube, tiling)

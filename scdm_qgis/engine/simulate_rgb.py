@@ -6,6 +6,7 @@ from typing import Any, Dict, Tuple
 
 from scdm_qgis.core.bands import choose_rgb_bands, parse_band_numbers
 from scdm_qgis.engine.events import EventWriter
+from scdm_qgis.engine.job_paths import check_apart
 from scdm_qgis.engine.jobs import SimulateRgb
 from scdm_qgis.raster.cube import Cube, open_cube
 from scdm_qgis.raster.cube_writer import CubeWriter, OutputFormat, choose_nodata
@@ -17,9 +18,10 @@ def run(job: SimulateRgb, events: EventWriter) -> Dict[str, Any]:
     """Write three bands of the input as they are, in its data type, with its georeference and mask.
 
     Raises:
-        UserError: an unreadable input, or no way to know its red, green and blue bands.
+        UserError: an unreadable input, one that the output is part of, or no way to know its red, green and blue bands.
     """
     with open_cube(job.input) as cube:
+        check_apart(job.output_paths(), cube.files)
         bands = _rgb_bands(cube, job)
         events.info(f"Red, green and blue are bands {bands[0]}, {bands[1]} and {bands[2]}.")
         with CubeWriter(job.output, _output_format(cube, bands)) as writer:

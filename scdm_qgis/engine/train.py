@@ -46,7 +46,7 @@ from scdm_qgis.engine.training_scenes import (
 )
 from scdm_qgis.engine.validation import NO_HOLD_OUT, WORSE_THAN_RIDGE, Validation
 from scdm_qgis.engine.version import CREATED_WITH
-from scdm_qgis.raster.cube import open_cube
+from scdm_qgis.raster.cube import Cube, open_cube
 
 PAPER_GUIDANCE_WEIGHT = 0.5
 """ICMG's s of noise-prediction stages after the first; the paper gives none, 2.5 is its code's upper end."""
@@ -76,12 +76,16 @@ def _run(job: TrainCascadeStage, device: torch.device, events: EventWriter) -> D
         cubes = [stack.enter_context(open_cube(path)) for path in job.inputs]
         bands = choose_bands(cubes, job.bands, job.rgb_bands)
         policy = output_policy(cubes)
+        recipe = replace(recipe, patch_size=fitting_patch_size(cubes, recipe.patch_size, events))
     check_stage_counts(len(bands.target), job.stages)
     scenes = [load_scene(path, bands, job.validation_fraction, recipe.patch_size) for path in job.inputs]
     normalisation = measure_normalisation(scenes, bands)
-    recipe = replace(recipe, patch_size=fitting_patch_size(scenes, recipe.patch_size, events))
     header = stage_header(job, recipe, bands)
-    settings = training_settings(job, recipe, choose_bfloat16(job.precision, device))
+    checkpoint = Checkpoint(job.output, _fingerprint(job, recipe, header, scenes))
+    # What suits the device is found by timing, which may come out otherwise the next time.
+    taken_up = checkpoint.was_bfloat16() if job.resume else None
+    bfloat16 = choose_bfloat16(job.precision, device) if taken_up is None else taken_up
+    settings = training_settings(job, recipe, bfloat16)
     patches = ScenePatches(header, scenes, bands.all, normalisation, job.seed, device)
     _log_plan(job, recipe, header, bands, device, events)
     unseen = job.validation_fraction > 0
@@ -90,7 +94,6 @@ def _run(job: TrainCascadeStage, device: torch.device, events: EventWriter) -> D
     trainer = StageTrainer(
         header, normalisation, settings, device, events, Progress(events, work, 2, 97), job.tensorboard
     )
-    checkpoint = Checkpoint(job.output, _fingerprint(job, recipe, header, scenes, settings.bfloat16))
     stage, training, validation = trainer.train(patches, checkpoint, job.resume)
     if left_out:
         stage, validation = trainer.calibrate_by_leaving_out(stage, patches)
@@ -155,14 +158,22 @@ def check_stage_counts(band_count: int, stages: int) -> None:
         )
 
 
-def fitting_patch_size(scenes: Sequence[Scene], wanted: int, events: EventWriter) -> int:
-    """Return the patch size that fits into every scene's training part, at most the one wanted."""
-    smallest = min(max(scene.training.height, scene.training.width) for scene in scenes)
-    if smallest < wanted:
+def fitting_patch_size(cubes: Sequence[Cube], wanted: int, events: EventWriter) -> int:
+    """Return the patch size that fits into the longer side of every scene, at most the one wanted.
+
+    All patches are as narrow as the narrowest scene.
+    """
+    size = min(wanted, *(max(cube.height, cube.width) for cube in cubes))
+    if size < wanted:
+        events.warning(f"PATCH_SIZE {wanted} does not fit into the smallest scene: patches have {size} pixels a side.")
+    narrowest = min(cubes, key=lambda cube: min(cube.height, cube.width))
+    side = min(narrowest.height, narrowest.width)
+    if side < size:
         events.warning(
-            f"PATCH_SIZE {wanted} does not fit into the smallest scene: patches have {smallest} pixels a side."
+            f"'{narrowest.path}' is only {side} pixels wide or high, so that no patch is larger than that in this "
+            "direction. Leave it out where other scenes are larger."
         )
-    return min(wanted, smallest)
+    return size
 
 
 def stage_header(job: TrainCascadeStage, recipe: Recipe, bands: BandChoice) -> StageHeader:
@@ -272,7 +283,7 @@ def _log_validation(validation: Optional[Validation], events: EventWriter) -> No
 
 
 def _fingerprint(
-    job: TrainCascadeStage, recipe: Recipe, header: StageHeader, scenes: Sequence[Scene], bfloat16: bool
+    job: TrainCascadeStage, recipe: Recipe, header: StageHeader, scenes: Sequence[Scene]
 ) -> Dict[str, Any]:
     """Return what must not change between a training's interruption and its resumption."""
     return {
@@ -283,7 +294,7 @@ def _fingerprint(
         "SAM_WEIGHT": job.sam_weight,
         "VALIDATION_FRACTION": job.validation_fraction,
         "EARLY_STOP": job.early_stop,
-        "PRECISION": "bfloat16" if bfloat16 else "float32",
+        "PRECISION": job.precision,
         "SEED": job.seed,
         # How it will draw is chosen afterwards, and no part of the training.
         "the stage": {key: value for key, value in header.to_json().items() if key not in ("sampler", "steps")},

@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from scdm_qgis.core.bands import choose_rgb_bands, parse_band_numbers
+from scdm_qgis.core.bands import MATCH_TOLERANCE_NM, choose_rgb_bands, parse_band_numbers
 from scdm_qgis.core.cascade_header import NodataPolicy, Normalisation
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.rgb_comparison import measure_distribution
@@ -110,7 +110,7 @@ def choose_bands(cubes: Sequence[Cube], bands: BandText, rgb_bands: BandText) ->
     """Choose target and RGB bands: what the user names, else all that are neither bad nor empty.
 
     Raises:
-        UserError: rasters with different band counts, or bands that cannot be used.
+        UserError: rasters with different bands, or bands that cannot be used.
     """
     first = cubes[0]
     for cube in cubes[1:]:
@@ -125,7 +125,8 @@ def choose_bands(cubes: Sequence[Cube], bands: BandText, rgb_bands: BandText) ->
         if len(empty_here) == cube.band_count:
             raise UserError(f"'{cube.path}' has no valid pixel: all of it is nodata.", "Choose another raster.")
         empty.update(empty_here)
-    usable = [not first.spectrum.bad[i] and i + 1 not in empty for i in range(first.band_count)]
+    bad = [any(cube.spectrum.bad[i] for cube in cubes) for i in range(first.band_count)]
+    usable = [not bad[i] and i + 1 not in empty for i in range(first.band_count)]
     target = parse_band_numbers(bands, first.band_count) or tuple(i + 1 for i, good in enumerate(usable) if good)
     rgb = choose_rgb_bands(rgb_bands, first.band_count, first.spectrum.wavelengths_nm, usable)
     unusable = sorted(empty.intersection({*target, *rgb}))
@@ -135,7 +136,21 @@ def choose_bands(cubes: Sequence[Cube], bands: BandText, rgb_bands: BandText) ->
         )
     if len(target) < 3:
         raise UserError(f"Only {len(target)} target bands are left.", "Give at least three bands.")
+    for cube in cubes[1:]:
+        _check_same_wavelengths(first, cube, sorted({*target, *rgb}))
     return BandChoice(target, rgb, _by_number(first.spectrum.wavelengths_nm), _by_number(first.spectrum.fwhm_nm))
+
+
+def _check_same_wavelengths(first: Cube, second: Cube, numbers: Sequence[int]) -> None:
+    """Raise UserError where a band that is used lies elsewhere in the spectrum of two rasters."""
+    one, other = (_by_number(cube.spectrum.wavelengths_nm) for cube in (first, second))
+    for number in numbers:
+        if number in one and number in other and abs(one[number] - other[number]) > MATCH_TOLERANCE_NM:
+            raise UserError(
+                f"Band {number} of '{first.path}' lies at {one[number]:g} nm, that of '{second.path}' at "
+                f"{other[number]:g} nm.",
+                "Train on rasters with the same bands.",
+            )
 
 
 def _by_number(values: Optional[Sequence[Optional[float]]]) -> Dict[int, float]:

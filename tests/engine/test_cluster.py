@@ -208,6 +208,35 @@ def test_a_worker_that_joins_late_and_cannot_compute_is_passed_over(
     assert_same(job, reconstruct.run(replace(job, cluster=scheduler), recorder.events), expected)
 
 
+def test_a_worker_that_is_slow_to_get_the_model_joins_in_later(
+    job, expected, scheduler, add_worker, recorder, monkeypatch
+):
+    add_worker()
+    monkeypatch.setattr(cluster, "SECONDS_TO_CONNECT", 0)
+    ask, asked = cluster.Cluster._ask, []
+
+    def too_slow_at_first(self, worker, seconds):
+        asked.append(worker)
+        if len(asked) == 2:
+            raise TimeoutError("timed out")
+        return ask(self, worker, seconds=10)
+
+    monkeypatch.setattr(cluster.Cluster, "_ask", too_slow_at_first)
+    monkeypatch.setattr(cluster.Cluster, "_connect", lambda self: Client(scheduler, set_as_default=False))
+    result = cluster.Cluster._result
+
+    def join_in_mid_run(self, future):
+        if len(asked) == 1:
+            add_worker()
+        return result(self, future)
+
+    monkeypatch.setattr(cluster.Cluster, "_result", join_in_mid_run)
+    assert_same(job, reconstruct.run(replace(job, cluster=scheduler), recorder.events), expected)
+    assert len(asked) == 3 and asked[1] == asked[2]
+    assert f"The worker {asked[1]} gets no tiles: it cannot be asked yet (timed out)." in recorder.messages()
+    assert f"2 workers of {scheduler} compute now" in recorder.messages()
+
+
 def test_after_a_run_no_worker_holds_the_model(job, scheduler, add_worker, recorder):
     add_worker()
     reconstruct.run(replace(job, cluster=scheduler), recorder.events)

@@ -164,6 +164,13 @@ def test_other_crs(tmp_path: Path, crs: str, pixel: float) -> None:
         assert (longitude, latitude) == pytest.approx((13.0, 52.4), abs=0.01)
 
 
+@pytest.mark.parametrize("crs", ["EPSG:5773", "EPSG:4978", 'LOCAL_CS["site",UNIT["metre",1]]'])
+def test_a_crs_that_is_no_map_is_an_error(tmp_path: Path, crs: str) -> None:
+    with pytest.raises(UserError, match="does not reach the demo scene's place"):
+        create(output=str(tmp_path / "x.tif"), size=16, crs=crs)
+    assert os.listdir(tmp_path) == []
+
+
 def test_unknown_crs_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="CRS 'nonsense' is unknown"):
         create(output=str(tmp_path / "x.tif"), size=16, crs="nonsense")

@@ -184,6 +184,16 @@ def test_values_that_are_not_finite_become_nodata(save: Saver, tmp_path: Path) -
     assert np.array_equal(invalid, np.broadcast_to(expected, invalid.shape))
 
 
+def test_values_too_large_for_the_file_are_counted(tmp_path: Path) -> None:
+    array = cube("double")
+    array[0, 0, :2] = 1e300
+    save_v5(tmp_path / "in.mat", {"cube": array})
+    said = io.StringIO()
+    job = ImportMatlabCube(str(tmp_path / "in.mat"), str(tmp_path / "out.tif"))
+    import_matlab_cube.run(job, EventWriter(said))
+    assert "2 values lay outside the output's data type and were clipped" in said.getvalue()
+
+
 @SAVERS
 def test_truncated_file_is_an_error(save: Saver, tmp_path: Path) -> None:
     save(tmp_path / "in.mat", {"cube": np.random.default_rng(0).normal(size=(HEIGHT, WIDTH, BANDS))})

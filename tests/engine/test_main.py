@@ -65,6 +65,15 @@ def test_a_job_from_hello_to_result(start, tmp_path):
     assert (tmp_path / "s.tif").is_file()
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_job_alone_reports_whatever_its_launcher_calls_it(start, tmp_path, monkeypatch, mark):
+    """Some launchers number all they start; PowerShell begins files with a mark."""
+    monkeypatch.setenv("RANK", "1")
+    job = {"job": "create_demo_scene", "output": str(tmp_path / "s.tif"), "size": 32}
+    status, events, _ = finish(start(mark + json.dumps(job)))
+    assert (status, events[-1]["event"]) == (0, "result")
+
+
 def test_torch_jobs_name_torch_and_device(start, tmp_path):
     Path(tmp_path / "s.safetensors").write_bytes(b"nothing")
     job = {
@@ -101,10 +110,11 @@ def test_bad_jobs_say_what_to_do(start, job, sentence):
     assert "Traceback" not in errors
 
 
-def test_sigterm_cancels_and_leaves_nothing(start, tmp_path, make_cube):
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_signals_cancel_and_leave_nothing(start, tmp_path, make_cube, kind):
     process = start(long_training(tmp_path, make_cube))
     wait_until_it_trains(process)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(kind)
     assert finish(process)[0] == 130
     assert sorted(os.listdir(tmp_path)) == ["cube.tif", "job.json"]
 

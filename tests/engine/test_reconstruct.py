@@ -1,10 +1,12 @@
 import math
 import os
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import rasterio
 import torch
+from rasterio.shutil import copy
 
 from scdm_qgis.core.cascade import Cascade
 from scdm_qgis.core.context import context_maps
@@ -128,6 +130,25 @@ def test_an_input_unlike_the_training_data_is_pointed_out_before_the_start(run, 
     assert said.index("another unit or scale") < said.index("Spectra of pixels unlike the training data are guesses")
     run(make_cube("brighter.tif", (1.3 * spectra()).astype(np.uint16)), name="third.tif")
     assert "are brighter than the training data" in recorder.messages()
+
+
+@pytest.mark.parametrize("kind", ["mosaic", "archive"])
+def test_an_output_that_the_input_consists_of_is_refused(run, make_cube, tmp_path, kind):
+    source = make_cube()
+    if kind == "mosaic":
+        destroyed, name = source, str(tmp_path / "mosaic.vrt")
+        copy(source, name, driver="VRT")
+    else:
+        destroyed = str(tmp_path / "archive.zip")
+        with ZipFile(destroyed, "w") as archive:
+            archive.write(source, "cube.tif")
+        name = f"/vsizip/{destroyed}/cube.tif"
+    with open(destroyed, "rb") as file:
+        before = file.read()
+    with pytest.raises(UserError, match="is a file that an input consists of"):
+        run(name, os.path.basename(destroyed))
+    with open(destroyed, "rb") as file:
+        assert file.read() == before
 
 
 def test_extent_outside_is_refused(run, make_cube):

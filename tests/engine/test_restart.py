@@ -150,6 +150,13 @@ def test_without_resume_a_run_starts_afresh(interrupted, expected, recorder):
     assert_same(job, expected)
 
 
+def test_a_run_with_fewer_outputs_clears_away_what_the_interrupted_one_left(interrupted, expected, recorder):
+    job = interrupted(3)
+    fewer = replace(job, coarse_output=None, uncertainty=None)
+    reconstruct.run(fewer, recorder.events)
+    assert leftovers(job) == []
+
+
 def test_with_nothing_to_resume_a_run_starts_at_the_beginning(make_job, expected, recorder):
     job = make_job(resume=True)
     reconstruct.run(job, recorder.events)

@@ -15,7 +15,7 @@ from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.presets import PRESETS
 from scdm_qgis.core.regression import fit_ridge
 from scdm_qgis.core.training import Training
-from scdm_qgis.engine import reconstruct, stage_trainer
+from scdm_qgis.engine import reconstruct, stage_trainer, train
 from scdm_qgis.engine.jobs import RgbToHyperspectral, TrainCascadeStage
 from tests.engine.conftest import spectra
 
@@ -116,6 +116,31 @@ def test_an_interrupted_training_taken_up_again_gives_the_same_file(
     assert not checkpoint.exists()
     train_stage(scene, resume=True, **how)
     assert "There is no checkpoint to go on from" in recorder.messages()
+
+
+def test_a_training_is_taken_up_in_the_precision_it_began_in(make_cube, train_stage, monkeypatch):
+    """Which is faster is measured anew each time, and may come out otherwise."""
+    scene, how = make_cube(), {"iterations": 4, "name": "stage", "precision": "auto"}
+    step, seen = Training.step, []
+
+    def interrupted(self, patches):
+        seen.append(self.settings.bfloat16)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        step(self, patches)
+
+    monkeypatch.setattr(Training, "step", interrupted)
+    monkeypatch.setattr(train, "choose_bfloat16", lambda precision, device: len(seen) == 0)
+    with pytest.raises(KeyboardInterrupt):
+        train_stage(scene, **how)
+    train_stage(scene, resume=True, **how)
+    assert seen == [True] * 5
+
+
+def test_a_narrow_scene_is_pointed_out(make_cube, train_stage, recorder):
+    path, _ = train_stage(make_cube(values=spectra(12, 60)), patch_size=16, iterations=2)
+    assert read_header(path).stages[0].patch_size == 16
+    assert "cube.tif' is only 12 pixels wide or high" in recorder.messages()
 
 
 def test_a_damaged_checkpoint_is_refused_and_a_fresh_start_removes_it(make_cube, train_stage, tmp_path):

@@ -64,6 +64,31 @@ def test_rasters_must_have_the_same_bands_and_type(make_raster):
         output_policy([cubes[0], cubes[2]])
 
 
+def test_a_band_must_lie_at_one_place_of_the_spectrum(make_raster):
+    def shifted(by):
+        def change(dataset):
+            for band in range(1, dataset.count + 1):
+                dataset.update_tags(band, wavelength=str(400 + 50 * band + by * (band == 6)), wavelength_units="nm")
+
+        return change
+
+    paths = [make_raster(counting_cube(), f"{by}.tif", change=shifted(by)) for by in (0, 4, 6)]
+    near, far = ([open_cube(path) for path in pair] for pair in (paths[:2], paths[::2]))
+    assert choose_bands(near, None, None).target == (1, 2, 3, 4, 5, 6)
+    with pytest.raises(UserError, match=r"Band 6 of .*0.tif' lies at 700 nm, that of .*6.tif' at 706 nm"):
+        choose_bands(far, None, None)
+    assert choose_bands(far, "1-5", None).target == (1, 2, 3, 4, 5)
+
+
+def test_a_band_that_is_bad_in_any_raster_is_left_out(make_raster):
+    def change(dataset):
+        dataset.update_tags(ns="ENVI", bbl="{1,1,1,1,1,0}")
+
+    cubes = [open_cube(make_raster(counting_cube(), "a.tif")), open_cube(make_raster(counting_cube(), "b.tif", change))]
+    for order in (cubes, cubes[::-1]):
+        assert choose_bands(order, None, "3,2,1").target == (1, 2, 3, 4, 5)
+
+
 def test_small_scenes_are_trained_on_as_a_whole():
     valid = np.ones((40, 40), bool)
     training, held = split_scene(valid, 0.15, 32)
