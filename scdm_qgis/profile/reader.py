@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Callable, Collection, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Callable, Collection, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
@@ -191,7 +192,8 @@ class _OpenRasters:
 
     def describe(self, path: str) -> Description:
         try:
-            reader = PixelReader(path)
+            with _all_told_as_user_errors(path):
+                reader = PixelReader(path)
         except UserError as error:
             return Description(problem=str(error))
         summary = reader.summary
@@ -210,21 +212,26 @@ class _OpenRasters:
         if place.layer_id not in self._kept:  # removed since it was asked for: nothing may open it again
             return Reading(None, GONE)
         try:
-            reader = self._reader(place.layer_id, place.path)
+            with _all_told_as_user_errors(place.path):
+                reader = self._reader(place.layer_id, place.path)
         except UserError as error:
             return Reading(None, str(error), unreadable=True)
         try:
-            if place.polygon is not None:
-                window = reader.read_polygon(place.polygon, self._stopped)
-                if window is None:
-                    return Reading(None, "no pixel has its centre in the polygon")
-            else:
-                pixel = reader.pixel_at(place.x, place.y)
-                if pixel is None:
-                    return Reading(None, OUTSIDE)
-                window = reader.read_window(*pixel, place.side)
+            with _all_told_as_user_errors(place.path):
+                return self._read_there(reader, place)
         except UserError as error:
             return Reading(None, str(error))
+
+    def _read_there(self, reader: PixelReader, place: Place) -> Reading:
+        if place.polygon is not None:
+            window = reader.read_polygon(place.polygon, self._stopped)
+            if window is None:
+                return Reading(None, "no pixel has its centre in the polygon")
+        else:
+            pixel = reader.pixel_at(place.x, place.y)
+            if pixel is None:
+                return Reading(None, OUTSIDE)
+            window = reader.read_window(*pixel, place.side)
         curve = Curve(window.mean, window.spread, window.pixels, reader.summary.spectrum)
         return Reading(curve, "" if (window.mean == window.mean).any() else NODATA)
 
@@ -240,6 +247,17 @@ class _OpenRasters:
         reader = PixelReader(path)
         self._open[layer_id] = (path, stamp, reader)
         return reader
+
+
+@contextmanager
+def _all_told_as_user_errors(path: str) -> Iterator[None]:
+    """Make a sentence about one raster of whatever goes wrong with it: the thread goes on with the others."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"'{path}' cannot be read ({error}).", "Check that it is whole, or save it anew.") from error
 
 
 def _stamp(path: str) -> Optional[Tuple[int, int, int]]:
