@@ -218,14 +218,13 @@ class ProfilePanel(QWidget):
     def _take_pinned(self, pin: Pin, readings: Mapping[str, Reading]) -> None:
         if pin in self._pins.all():
             pin.readings.update(readings)
-            if self.isVisible():  # the dock was hidden, and shown again before this came
-                gone = [one for one in self._layers.chosen() if one.id in readings and readings[one.id].problem == GONE]
-                self._read_pin(pin, gone)
             self._show_all()
+            self._read_what_was_gone(readings)
 
     def _show_hover(self, without: Mapping[str, Reading], readings: Mapping[str, Reading]) -> None:
         chosen = {layer.id for layer in self._layers.chosen()}  # layers may have gone since the mouse was there
         self._hovered = {key: reading for key, reading in {**without, **readings}.items() if key in chosen}
+        self._read_what_was_gone(self._hovered)
         self._layer_table.show_readings(self._hovered)
         self._read_what_is_back()
         if self._by_wavelength() != self._axis_in_nm or self._without_wavelengths() != self._axis_without:
@@ -233,6 +232,11 @@ class ProfilePanel(QWidget):
         elif self.plot is not None:
             self.plot.show_drawings(self._drawings(HOVER, self._hovered, self._ink()), only=HOVER)
         self._numbers_soon.start()
+
+    def _read_what_was_gone(self, readings: Mapping[str, Reading]) -> None:
+        """Tell the reader again what is chosen, and read that: the dock was hidden, or a layer changed, meanwhile."""
+        if self.isVisible() and any(reading.problem == GONE for reading in readings.values()):
+            self._layers.update()
 
     def _read_what_is_back(self) -> None:
         """Read again at the pins what could not be read there and can be under the mouse."""
