@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from qgis.core import QgsMapLayer, QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
@@ -107,7 +107,7 @@ class ProfileLayers(QObject):
         self._project = project
         self._reader = reader
         self._layers: Dict[str, ProfileLayer] = {}
-        self._soon = QTimer()  # a large project's files are told of one by one, but shown together
+        self._soon = QTimer()  # what comes one by one, as the files of a large project, is shown together
         self._soon.setSingleShot(True)
         self._soon.timeout.connect(self.update)
         project.layersAdded.connect(self._add)
@@ -121,6 +121,7 @@ class ProfileLayers(QObject):
         self._project.layersWillBeRemoved.disconnect(self._remove)
         self._reader.described.disconnect(self._learn)
         self._soon.stop()
+        self._listen_no_longer(self._layers.values())
         self._layers.clear()
 
     def all(self) -> List[ProfileLayer]:
@@ -149,19 +150,30 @@ class ProfileLayers(QObject):
             if isinstance(layer, QgsRasterLayer) and layer.id() not in self._layers:
                 added = ProfileLayer(layer)
                 self._layers[added.id] = added
+                for signal in _changes_of(layer):
+                    signal.connect(self._update_soon)
                 if added.path:
                     self._reader.describe(added.id, added.path)
         self.update()
 
     def _remove(self, layer_ids: List[str]) -> None:
-        gone = [self._layers.pop(layer_id, None) for layer_id in layer_ids]
-        if any(gone):
+        gone = [self._layers.pop(layer_id) for layer_id in layer_ids if layer_id in self._layers]
+        self._listen_no_longer(gone)
+        if gone:
             self.update()
+
+    def _listen_no_longer(self, layers: Iterable[ProfileLayer]) -> None:
+        for layer in layers:
+            for signal in _changes_of(layer.layer):
+                signal.disconnect(self._update_soon)
 
     def _learn(self, layer_id: str, description: Description) -> None:
         if layer_id in self._layers:
             self._layers[layer_id].learn(description)
-            self._soon.start()
+            self._update_soon()
+
+    def _update_soon(self) -> None:
+        self._soon.start()
 
     def update(self) -> None:
         """Guess the roles anew, and keep the chosen layers' files open."""
@@ -171,3 +183,8 @@ class ProfileLayers(QObject):
             layer.role = layer.said_role or guessed.get(layer.id, Role.OTHER)
         self._reader.keep_only([layer.id for layer in self.chosen()])
         self.changed.emit()
+
+
+def _changes_of(layer: QgsRasterLayer) -> Tuple[Any, ...]:
+    """Return the signals of what may change a layer's role, the choice of it, or what is read at a place."""
+    return layer.nameChanged, layer.crsChanged, layer.dataSourceChanged, layer.styleLoaded

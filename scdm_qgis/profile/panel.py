@@ -204,16 +204,15 @@ class ProfilePanel(QWidget):
 
     def _set_pin(self, place: MapPlace) -> Pin:
         pin = self._pins.add(place)
-        self._read_pin(pin, self._layers.chosen())
+        self._read_pin(pin)
         self._show_all()
         return pin
 
-    def _read_pin(self, pin: Pin, layers: List[ProfileLayer]) -> None:
-        places, without = places_in_layers(pin.place, layers, self._project)
-        pin.readings.update(without)
-        pin.readings.update({place.layer_id: Reading(None, WAITING) for place in places})
-        if places:
-            self._reader.pin(pin, places)
+    def _read_pin(self, pin: Pin) -> None:
+        """Have read at a pin what is new there, or elsewhere by now."""
+        to_read = pin.to_read(*places_in_layers(pin.place, self._layers.chosen(), self._project))
+        if to_read:
+            self._reader.pin(pin, to_read)
 
     def _take_pinned(self, pin: Pin, readings: Mapping[str, Reading]) -> None:
         if pin in self._pins.all():
@@ -244,7 +243,7 @@ class ProfilePanel(QWidget):
         for pin in self._pins.all():
             back = [layer for layer in readable if layer.id in pin.readings and pin.readings[layer.id].unreadable]
             if back:
-                self._read_pin(pin, back)
+                self._read_pin(pin)
 
     def _say_numbers(self) -> None:
         pairs = compare(self._roled(self._hovered))
@@ -256,20 +255,11 @@ class ProfilePanel(QWidget):
         )
 
     def _show_layers(self) -> None:
-        """Show which layers there are; pins learn those that are new and forget those that are gone."""
-        chosen = {layer.id: layer for layer in self._layers.chosen()}
-        for readings in (self._hovered, *(pin.readings for pin in self._pins.all())):
-            for layer_id in set(readings) - set(chosen):
-                del readings[layer_id]
+        """Show which layers there are; pins learn those that are new or moved and forget those that are gone."""
+        chosen = {layer.id for layer in self._layers.chosen()}
+        self._hovered = {key: reading for key, reading in self._hovered.items() if key in chosen}
         for pin in self._pins.all():
-            new = [
-                layer
-                for layer in chosen.values()
-                if layer.id not in pin.readings
-                or pin.readings[layer.id].unreadable
-                or pin.readings[layer.id].problem == GONE
-            ]
-            self._read_pin(pin, new)
+            self._read_pin(pin)
         self._layer_table.show_layers(self._layers.all())
         self._show_all()
 

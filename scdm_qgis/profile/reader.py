@@ -55,7 +55,7 @@ class Reading:
     Args:
         curve: its values, None where there are none.
         problem: a word or sentence that says why there are none.
-        unreadable: whether the file cannot be opened, which may be there again later.
+        unreadable: whether the file was not opened, which may be possible later.
     """
 
     curve: Optional[Curve]
@@ -210,7 +210,7 @@ class _OpenRasters:
 
     def _read(self, place: Place) -> Reading:
         if place.layer_id not in self._kept:  # removed since it was asked for: nothing may open it again
-            return Reading(None, GONE)
+            return Reading(None, GONE, unreadable=True)
         try:
             with _all_told_as_user_errors(place.path):
                 reader = self._reader(place.layer_id, place.path)
