@@ -27,8 +27,7 @@ class ProfileLayer:
     def __init__(self, layer: QgsRasterLayer) -> None:
         self.layer = layer
         self.id: str = layer.id()
-        self.description: Optional[Description] = None
-        self._run: Tuple[Tuple[str, str], ...] = ()
+        self.learn("", None)
         self.role = Role.OTHER
         self._source = ""
         self._path = ""
@@ -53,15 +52,15 @@ class ProfileLayer:
 
     @property
     def problem(self) -> str:
-        """Return why nothing can be read of the layer, wherever; empty where something can."""
+        """Return why nothing can be read of the layer, wherever; empty where something can, or could be later."""
         if not self.path:
             return self._problem
         return self.description.problem if self.description is not None else ""
 
-    def learn(self, description: Description) -> None:
-        """Take in what the file is."""
-        self.description = description
-        self._run = run_of(dict(description.tags))
+    def learn(self, path: str, description: Optional[Description]) -> None:
+        """Take in what the file at a path is; None while that is not known."""
+        self.described_path, self.description = path, description
+        self._run = () if description is None else run_of(dict(description.tags))
 
     @property
     def facts(self) -> Optional[RasterFacts]:
@@ -152,8 +151,6 @@ class ProfileLayers(QObject):
                 self._layers[added.id] = added
                 for signal in _changes_of(layer):
                     signal.connect(self._update_soon)
-                if added.path:
-                    self._reader.describe(added.id, added.path)
         self.update()
 
     def _remove(self, layer_ids: List[str]) -> None:
@@ -167,16 +164,22 @@ class ProfileLayers(QObject):
             for signal in _changes_of(layer.layer):
                 signal.disconnect(self._update_soon)
 
-    def _learn(self, layer_id: str, description: Description) -> None:
-        if layer_id in self._layers:
-            self._layers[layer_id].learn(description)
+    def _learn(self, layer_id: str, path: str, description: Description) -> None:
+        layer = self._layers.get(layer_id)
+        if layer is not None and layer.path == path:
+            layer.learn(path, description)
             self._update_soon()
 
     def _update_soon(self) -> None:
         self._soon.start()
 
     def update(self) -> None:
-        """Guess the roles anew, and keep the chosen layers' files open."""
+        """Have new files described, guess the roles anew, and keep the chosen layers' files open."""
+        for layer in self._layers.values():
+            if layer.path != layer.described_path:
+                layer.learn(layer.path, None)
+                if layer.path:
+                    self._reader.describe(layer.id, layer.path)
         facts = {layer.id: layer.facts for layer in self._layers.values() if layer.facts is not None}
         guessed = guess_roles(facts)
         for layer in self._layers.values():

@@ -72,6 +72,7 @@ class ProfilePanel(QWidget):
         self._project.cleared.disconnect(self._clear)
         self._reader.hovered.disconnect(self._show_hover)  # what it has read already may still be on its way
         self._reader.pinned.disconnect(self._take_pinned)
+        self._reader.reopened.disconnect(self._read_again)
         self._numbers_soon.stop()
         self._layers.stop()
         self._reader.stop()
@@ -183,6 +184,7 @@ class ProfilePanel(QWidget):
         self._reader.hovered.connect(self._show_hover)
         self._numbers_soon.timeout.connect(self._say_numbers)
         self._reader.pinned.connect(self._take_pinned)
+        self._reader.reopened.connect(self._read_again)
         self._layers.changed.connect(self._show_layers)
         self._project.cleared.connect(self._clear)
         self._layer_table.chosen.connect(self._layers.choose)
@@ -214,6 +216,12 @@ class ProfilePanel(QWidget):
         if to_read:
             self._reader.pin(pin, to_read)
 
+    def _read_again(self, layer_id: str) -> None:
+        """Have a layer read again at the pins: its file is another one."""
+        for pin in self._pins.all():
+            pin.forget(layer_id)
+            self._read_pin(pin)
+
     def _take_pinned(self, pin: Pin, readings: Mapping[str, Reading]) -> None:
         if pin in self._pins.all():
             pin.readings.update(readings)
@@ -225,7 +233,6 @@ class ProfilePanel(QWidget):
         self._hovered = {key: reading for key, reading in {**without, **readings}.items() if key in chosen}
         self._read_what_was_gone(self._hovered)
         self._layer_table.show_readings(self._hovered)
-        self._read_what_is_back()
         if self._by_wavelength() != self._axis_in_nm or self._without_wavelengths() != self._axis_without:
             self._show_all()
         elif self.plot is not None:
@@ -236,14 +243,6 @@ class ProfilePanel(QWidget):
         """Tell the reader again what is chosen, and read that: the dock was hidden, or a layer changed, meanwhile."""
         if self.isVisible() and any(reading.problem == GONE for reading in readings.values()):
             self._layers.update()
-
-    def _read_what_is_back(self) -> None:
-        """Read again at the pins what could not be read there and can be under the mouse."""
-        readable = [layer for layer in self._layers.chosen() if _has_curve(self._hovered, layer)]
-        for pin in self._pins.all():
-            back = [layer for layer in readable if layer.id in pin.readings and pin.readings[layer.id].unreadable]
-            if back:
-                self._read_pin(pin)
 
     def _say_numbers(self) -> None:
         pairs = compare(self._roled(self._hovered))
@@ -261,6 +260,7 @@ class ProfilePanel(QWidget):
         for pin in self._pins.all():
             self._read_pin(pin)
         self._layer_table.show_layers(self._layers.all())
+        self._layer_table.show_readings(self._hovered)
         self._show_all()
 
     def _show_all(self) -> None:

@@ -47,6 +47,11 @@ class Pin:
         self.readings = {**kept, **waiting, **without}
         return new
 
+    def forget(self, layer_id: str) -> None:
+        """Have a layer read again next time, unless it waits for that."""
+        if layer_id in self._asked and self.readings[layer_id].problem != WAITING:
+            del self._asked[layer_id]
+
 
 def pin_colour(number: int) -> QColor:
     """Return a colour that no other of the first pins is near: hues a golden section apart, three shades."""

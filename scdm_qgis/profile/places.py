@@ -51,7 +51,7 @@ def places_in_layers(
     places: List[Place] = []
     without: Dict[str, Reading] = {}
     for layer in layers:
-        if layer.problem:
+        if not layer.path:
             without[layer.id] = Reading(None, layer.problem)
             continue
         transform = transform_between(place.crs, layer.layer.crs(), project)

@@ -82,8 +82,10 @@ class ProfileReader(QObject):
     """What was asked for, and a Reading by layer id."""
     pinned = pyqtSignal(object, object)
     """The pin, and a Reading by layer id."""
-    described = pyqtSignal(str, object)
-    """The layer's id, and its Description."""
+    described = pyqtSignal(str, str, object)
+    """The layer's id, its path, and its Description: when that was asked for, and when the file is another one."""
+    reopened = pyqtSignal(str)
+    """The id of a layer whose file is another one than before: what was read of it no longer holds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,9 +118,9 @@ class ProfileReader(QObject):
         """Find out what a layer's file is."""
 
         def look(rasters: _OpenRasters) -> None:
-            description = rasters.describe(path)
+            description = rasters.describe(layer_id, path)
             if not self._stopped:
-                self.described.emit(layer_id, description)
+                self.described.emit(layer_id, path, description)
 
         self._add(look)
 
@@ -145,8 +147,13 @@ class ProfileReader(QObject):
             self._tasks.append(task)
             self._wakes.notify()
 
+    def _tell_reopened(self, layer_id: str, path: str, description: Description) -> None:
+        if not self._stopped:
+            self.described.emit(layer_id, path, description)
+            self.reopened.emit(layer_id)
+
     def _run(self) -> None:
-        rasters = _OpenRasters(lambda: self._stopped)
+        rasters = _OpenRasters(lambda: self._stopped, self._tell_reopened)
         hovered_last = False
         while True:
             with self._wakes:
@@ -175,10 +182,12 @@ class ProfileReader(QObject):
 class _OpenRasters:
     """One open file for each layer that is kept, opened anew when the file has been replaced."""
 
-    def __init__(self, stopped: Callable[[], bool]) -> None:
+    def __init__(self, stopped: Callable[[], bool], reopened: Callable[[str, str, Description], None]) -> None:
         self._stopped = stopped
+        self._reopened = reopened
         self._kept: Collection[str] = ()
         self._open: Dict[str, Tuple[str, object, PixelReader]] = {}
+        self._seen: Dict[str, Optional[Tuple[str, object]]] = {}  # path and stamp; None where it could not be opened
         self._side_by_side = ThreadPoolExecutor(min(_MOST_AT_ONCE, os.cpu_count() or 1), _THREAD_NAME)
 
     def stop(self) -> None:
@@ -190,18 +199,18 @@ class _OpenRasters:
         for layer_id in set(self._open) - set(layer_ids):
             self._open.pop(layer_id)[2].close()
 
-    def describe(self, path: str) -> Description:
+    def describe(self, layer_id: str, path: str) -> Description:
+        seen = path, _stamp(path)
         try:
             with _all_told_as_user_errors(path):
                 reader = PixelReader(path)
+                description = _description_of(reader)
+                reader.close()
         except UserError as error:
+            self._seen[layer_id] = None
             return Description(problem=str(error))
-        summary = reader.summary
-        tags = tuple(sorted(reader.tags.items()))
-        reader.close()
-        return Description(
-            summary.spectrum.wavelengths_nm, summary.spectrum.bad, summary.band_count, reader.floating, tags
-        )
+        self._seen[layer_id] = seen
+        return description
 
     def read_all(self, places: Sequence[Place]) -> Dict[str, Reading]:
         """Read places of different layers: each file is used by one thread at a time."""
@@ -215,6 +224,7 @@ class _OpenRasters:
             with _all_told_as_user_errors(place.path):
                 reader = self._reader(place.layer_id, place.path)
         except UserError as error:
+            self._seen[place.layer_id] = None
             return Reading(None, str(error), unreadable=True)
         try:
             with _all_told_as_user_errors(place.path):
@@ -246,7 +256,16 @@ class _OpenRasters:
                 raise UserError(f"The file '{path}' is gone.", "Put it back, or remove the layer.")
         reader = PixelReader(path)
         self._open[layer_id] = (path, stamp, reader)
+        if self._seen.get(layer_id, (path, stamp)) != (path, stamp):
+            self._seen[layer_id] = path, stamp
+            self._reopened(layer_id, path, _description_of(reader))
         return reader
+
+
+def _description_of(reader: PixelReader) -> Description:
+    summary = reader.summary
+    tags = tuple(sorted(reader.tags.items()))
+    return Description(summary.spectrum.wavelengths_nm, summary.spectrum.bad, summary.band_count, reader.floating, tags)
 
 
 @contextmanager
