@@ -70,6 +70,7 @@ class ProfilePanel(QWidget):
         """Take back the map, close all files and end the thread; the widget is of no use afterwards."""
         self.tool.give_the_mouse_back()
         self._project.cleared.disconnect(self._clear)
+        self._canvas.destinationCrsChanged.disconnect(self._show_layers)
         self._reader.hovered.disconnect(self._show_hover)  # what it has read already may still be on its way
         self._reader.pinned.disconnect(self._take_pinned)
         self._reader.reopened.disconnect(self._read_again)
@@ -84,7 +85,7 @@ class ProfilePanel(QWidget):
     def hover(self, point: QgsPointXY) -> None:
         """Have the place under the mouse read."""
         place = MapPlace(point, self._crs(), self._controls.side)
-        places, without = places_in_layers(place, self._layers.chosen(), self._project)
+        places, without = places_in_layers(place, self._layers.chosen(), self._crs(), self._project)
         self._reader.hover(without, places)
 
     def pin(self, point: QgsPointXY) -> None:
@@ -101,7 +102,8 @@ class ProfilePanel(QWidget):
         if polygon.isEmpty():
             self._say(f"No polygon of the layer '{layer.name()}' is selected.")
             return
-        pin = self._set_pin(MapPlace(polygon.pointOnSurface().asPoint(), layer.crs(), polygon=polygon))
+        crs = layer.crs() if layer.crs().isValid() else self._crs()
+        pin = self._set_pin(MapPlace(polygon.pointOnSurface().asPoint(), crs, polygon=polygon))
         self._say(f"Pin {pin.number} is the mean of what is selected in '{layer.name()}'.")
 
     def pinned_curves(self) -> List[PinnedCurve]:
@@ -187,6 +189,7 @@ class ProfilePanel(QWidget):
         self._reader.reopened.connect(self._read_again)
         self._layers.changed.connect(self._show_layers)
         self._project.cleared.connect(self._clear)
+        self._canvas.destinationCrsChanged.connect(self._show_layers)  # those without one lie elsewhere now
         self._layer_table.chosen.connect(self._layers.choose)
         self._layer_table.role_given.connect(self._layers.set_role)
         self._number_table.pin_clicked.connect(self._zoom_to)
@@ -212,7 +215,7 @@ class ProfilePanel(QWidget):
 
     def _read_pin(self, pin: Pin) -> None:
         """Have read at a pin what is new there, or elsewhere by now."""
-        to_read = pin.to_read(*places_in_layers(pin.place, self._layers.chosen(), self._project))
+        to_read = pin.to_read(*places_in_layers(pin.place, self._layers.chosen(), self._crs(), self._project))
         if to_read:
             self._reader.pin(pin, to_read)
 
@@ -360,11 +363,11 @@ class ProfilePanel(QWidget):
             return
         readable = [layer for layer in self._layers.chosen() if not layer.problem]
         try:
-            to_map = transform_between(pin.place.crs, self._crs(), self._project)
             if readable:
-                extent = extent_around(pin.place, readable[0], _PIXELS_AROUND_A_PIN, self._project)
-                self._canvas.setExtent(to_map.transformBoundingBox(extent))
+                extent = extent_around(pin.place, readable[0], _PIXELS_AROUND_A_PIN, self._crs(), self._project)
+                self._canvas.setExtent(extent)
             else:
+                to_map = transform_between(pin.place.crs, self._crs(), self._project)
                 self._canvas.setCenter(to_map.transform(pin.place.point))
         except QgsCsException:
             self._say(f"Pin {number} has no place in the map's coordinate system.")
