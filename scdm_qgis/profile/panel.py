@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Hashable, List, Mapping, Optional
 
-from qgis.core import QgsCsException, QgsGeometry, QgsPointXY, QgsProject, QgsVectorLayer, QgsWkbTypes
+from qgis.core import QgsCsException, QgsPointXY, QgsProject
 from qgis.PyQt.QtCore import Qt, QTimer
 from qgis.PyQt.QtGui import QColor, QHideEvent, QPalette, QResizeEvent, QShowEvent
 from qgis.PyQt.QtWidgets import QLabel, QSizePolicy, QSplitter, QVBoxLayout, QWidget
@@ -23,6 +23,7 @@ from scdm_qgis.profile.number_table import NumberRow, NumberTable
 from scdm_qgis.profile.pins import Pin, Pins
 from scdm_qgis.profile.places import MapPlace, extent_around, places_in_layers, transform_between
 from scdm_qgis.profile.reader import GONE, WAITING, ProfileReader, Reading
+from scdm_qgis.profile.selected_polygon import selected_polygon
 
 try:
     from scdm_qgis.profile.plot import Drawing, SpectralPlot
@@ -95,16 +96,12 @@ class ProfilePanel(QWidget):
     def pin_selected_polygon(self) -> None:
         """Set a pin for the mean of what is selected in the active polygon layer."""
         layer = self._iface.activeLayer()
-        if not isinstance(layer, QgsVectorLayer) or layer.geometryType() != QgsWkbTypes.GeometryType.PolygonGeometry:
-            self._say("Select a polygon of a vector layer first, and make that layer the active one.")
-            return
-        polygon = QgsGeometry.unaryUnion([feature.geometry() for feature in layer.selectedFeatures()])
-        if polygon.isEmpty():
-            self._say(f"No polygon of the layer '{layer.name()}' is selected.")
-            return
-        crs = layer.crs() if layer.crs().isValid() else self._crs()
-        pin = self._set_pin(MapPlace(polygon.pointOnSurface().asPoint(), crs, polygon=polygon))
-        self._say(f"Pin {pin.number} is the mean of what is selected in '{layer.name()}'.")
+        try:
+            pin = self._set_pin(selected_polygon(layer, self._crs()))
+        except UserError as error:
+            self._say(str(error))
+        else:
+            self._say(f"Pin {pin.number} is the mean of what is selected in '{layer.name()}'.")
 
     def pinned_curves(self) -> List[PinnedCurve]:
         """Return all curves of all pins."""

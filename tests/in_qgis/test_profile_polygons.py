@@ -23,6 +23,8 @@ from tests.in_qgis.open_dock import NO_CRS, UTM, OpenDock, X, Y
 WEB = QgsCoordinateReferenceSystem("EPSG:3857")
 SQUARE = f"POLYGON(({X - 15} {Y - 15},{X + 15} {Y - 15},{X + 15} {Y + 15},{X - 15} {Y + 15},{X - 15} {Y - 15}))"
 """Three by three pixels around the place (X, Y)."""
+BOW_TIE = f"POLYGON(({X - 15} {Y - 15},{X + 15} {Y + 15},{X + 15} {Y - 15},{X - 15} {Y + 15},{X - 15} {Y - 15}))"
+NO_AREA = f"POLYGON(({X + 50} {Y},{X + 50} {Y},{X + 50} {Y},{X + 50} {Y}))"
 
 
 def selected(wkts: Sequence[str], crs: QgsCoordinateReferenceSystem, drawn_in: Any = UTM) -> QgsVectorLayer:
@@ -91,3 +93,20 @@ def test_a_polygon_without_a_coordinate_system_lies_in_the_maps(
     pin = pin_of(dock, qgis_iface, selected([SQUARE], NO_CRS, WEB))
     assert_mean_of_the_square(pin, layer, values)
     assert {curve.crs for curve in dock.panel.pinned_curves()} == {"EPSG:3857"}
+
+
+def test_polygons_that_cross_themselves_or_have_no_area_leave_the_others_selected(
+    dock: OpenDock, rasters: Any, tmp_path: Path, qgis_iface: Any
+) -> None:
+    values = rasters.smooth()
+    layer = dock.add(rasters.write(tmp_path / "scene.tif", values), "scene")
+    dock.show(layer.extent())
+    dock.settle()
+    pin = pin_of(dock, qgis_iface, selected([BOW_TIE, SQUARE, NO_AREA], UTM))
+    assert_mean_of_the_square(pin, layer, values)
+    nothing = selected([NO_AREA], UTM)
+    QgsProject.instance().addMapLayer(nothing)
+    qgis_iface.setActiveLayer(nothing)
+    dock.panel.pin_selected_polygon()
+    assert dock.panel._status.text() == "No polygon of the layer 'areas' is selected."
+    assert len(dock.panel._pins.all()) == 1
