@@ -78,16 +78,25 @@ class ProfileLayer:
     @property
     def chosen(self) -> bool:
         """Return whether its curves are shown: what the user said, else those of more bands than a picture."""
-        said = self.layer.customProperty(_CHOSEN_PROPERTY)
-        if said is None:
+        said = self._said(_CHOSEN_PROPERTY)
+        if not said:
             return bool(self.path) and self.layer.bandCount() > MOST_BANDS_OF_A_PICTURE
-        return str(said) == "yes"
+        return said == "yes"
 
     @property
     def said_role(self) -> Optional[Role]:
         """Return the role that the user has given."""
-        said = self.layer.customProperty(_ROLE_PROPERTY)
+        said = self._said(_ROLE_PROPERTY)
         return next((role for role in Role if role.value == said), None)
+
+    def say(self, key: str, value: str) -> None:
+        """Keep with the layer what the user has said of it."""
+        self.layer.setCustomProperty(key, f"{self.id}:{value}")
+
+    def _said(self, key: str) -> str:
+        """Return what the user has said of this layer; "" also for what came with the style of another."""
+        layer_id, _, value = str(self.layer.customProperty(key, "")).rpartition(":")
+        return value if layer_id == self.id else ""
 
 
 class ProfileLayers(QObject):
@@ -140,7 +149,7 @@ class ProfileLayers(QObject):
         self._say(layer_id, _ROLE_PROPERTY, role.value)
 
     def _say(self, layer_id: str, key: str, value: str) -> None:
-        self._layers[layer_id].layer.setCustomProperty(key, value)
+        self._layers[layer_id].say(key, value)
         self._project.setDirty(True)
         self.update()
 

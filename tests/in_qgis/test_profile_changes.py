@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from osgeo import gdal
 from qgis.core import QgsCoordinateReferenceSystem, QgsPointXY, QgsProject, QgsRasterLayer
+from qgis.PyQt.QtXml import QDomDocument
 
 from tests.in_qgis.open_dock import UTM, OpenDock, X, Y
 
@@ -154,3 +155,19 @@ def test_a_layer_is_heard_of_no_longer_when_it_or_the_dock_goes(dock: OpenDock, 
     assert len(without) == 2
     for before, now in zip(with_dock, without):
         assert all(fewer < more for fewer, more in zip(now, before))
+
+
+def test_a_style_from_another_layer_brings_neither_its_role_nor_its_tick(dock: OpenDock, pair: Any) -> None:
+    from scdm_qgis.profile.curves import Role
+
+    truth, prediction, _ = pair
+    dock.panel._layers.set_role(prediction.id(), Role.PREDICTION)
+    dock.panel._layers.choose(prediction.id(), False)
+    style = QDomDocument()
+    prediction.exportNamedStyle(style)
+    truth.importNamedStyle(style)
+    dock.settle()
+    one, other = dock.panel._layers.all()
+    assert (one.name, one.role, one.chosen) == ("truth", Role.TRUTH, True)
+    assert (other.name, other.role, other.chosen) == ("prediction", Role.PREDICTION, False)
+    assert set(dock.hover(X, Y)) == {truth.id()}
