@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Hashable, List, Mapping, Optional
 
 from qgis.core import QgsCsException, QgsPointXY, QgsProject
-from qgis.PyQt.QtCore import Qt, QTimer
+from qgis.PyQt.QtCore import QEvent, Qt, QTimer
 from qgis.PyQt.QtGui import QColor, QHideEvent, QPalette, QResizeEvent, QShowEvent
 from qgis.PyQt.QtWidgets import QLabel, QSizePolicy, QSplitter, QVBoxLayout, QWidget
 
@@ -81,6 +81,7 @@ class ProfilePanel(QWidget):
         self._pins.stop()
         if self.plot is not None:
             self.plot.close()
+            self.plot = None  # which no change of palette may find any more
         self.tool.deleteLater()
 
     def hover(self, point: QgsPointXY) -> None:
@@ -153,6 +154,13 @@ class ProfilePanel(QWidget):
         wide = self.width() >= self.height()
         self._parts.setOrientation(Qt.Orientation.Horizontal if wide else Qt.Orientation.Vertical)
         super().resizeEvent(event)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Draw in the ink of the theme that QGIS has been given."""
+        if event.type() == QEvent.Type.PaletteChange and self.plot is not None:
+            self.plot.set_ink(self._ink())
+            self._show_all()
+        super().changeEvent(event)
 
     def _arrange(self) -> None:
         middle: QWidget = self.plot
