@@ -18,7 +18,7 @@ from scdm_qgis.profile.exports import ask_path, export
 from scdm_qgis.profile.layer_table import LayerTable
 from scdm_qgis.profile.layers import ProfileLayer, ProfileLayers
 from scdm_qgis.profile.map_tool import ProfileMapTool
-from scdm_qgis.profile.missing_package import missing_package
+from scdm_qgis.profile.missing_package import missing_package_label
 from scdm_qgis.profile.number_table import NumberRow, NumberTable
 from scdm_qgis.profile.pins import Pin, Pins
 from scdm_qgis.profile.places import MapPlace, extent_around, places_in_layers, transform_between
@@ -163,12 +163,7 @@ class ProfilePanel(QWidget):
         super().changeEvent(event)
 
     def _arrange(self) -> None:
-        middle: QWidget = self.plot
-        if self.plot is None:
-            middle = QLabel(missing_package("pyqtgraph", "The plot"))
-            middle.setWordWrap(True)
-            middle.setMargin(12)
-            middle.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        middle: QWidget = self.plot if self.plot is not None else missing_package_label("pyqtgraph", "The plot")
         self._parts = QSplitter()
         for part, stretch in ((self._layer_table, 2), (middle, 4), (self._number_table, 3)):
             self._parts.addWidget(part)
