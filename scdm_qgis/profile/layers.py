@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-from qgis.core import QgsMapLayer, QgsProject, QgsRasterLayer
+from qgis.core import QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
 from scdm_qgis.core.errors import UserError
@@ -100,7 +100,7 @@ class ProfileLayer:
 
 
 class ProfileLayers(QObject):
-    """The rasters of a project, in the order in which they came.
+    """The rasters of a project that its layer tree shows, in the order in which they came.
 
     Args:
         project: whose layers.
@@ -118,14 +118,17 @@ class ProfileLayers(QObject):
         self._soon = QTimer()  # what comes one by one, as the files of a large project, is shown together
         self._soon.setSingleShot(True)
         self._soon.timeout.connect(self.update)
+        # When a project is opened, layers come after their place in the tree; at other times before it.
         project.layersAdded.connect(self._add)
+        project.layerTreeRoot().addedChildren.connect(self._add)
         project.layersWillBeRemoved.connect(self._remove)
         reader.described.connect(self._learn)
-        self._add([node.layer() for node in project.layerTreeRoot().findLayers()])
+        self._add()
 
     def stop(self) -> None:
         """Listen to the project no longer, and forget its layers."""
         self._project.layersAdded.disconnect(self._add)
+        self._project.layerTreeRoot().addedChildren.disconnect(self._add)
         self._project.layersWillBeRemoved.disconnect(self._remove)
         self._reader.described.disconnect(self._learn)
         self._soon.stop()
@@ -153,14 +156,15 @@ class ProfileLayers(QObject):
         self._project.setDirty(True)
         self.update()
 
-    def _add(self, layers: List[QgsMapLayer]) -> None:
-        for layer in layers:
-            if isinstance(layer, QgsRasterLayer) and layer.id() not in self._layers:
-                added = ProfileLayer(layer)
-                self._layers[added.id] = added
-                for signal in _changes_of(layer):
-                    signal.connect(self._update_soon)
-        self.update()
+    def _add(self) -> None:
+        shown = [self._project.mapLayer(layer_id) for layer_id in self._project.layerTreeRoot().findLayerIds()]
+        new = [one for one in shown if isinstance(one, QgsRasterLayer) and one.id() not in self._layers]
+        for layer in new:
+            self._layers[layer.id()] = ProfileLayer(layer)
+            for signal in _changes_of(layer):
+                signal.connect(self._update_soon)
+        if new:
+            self.update()
 
     def _remove(self, layer_ids: List[str]) -> None:
         gone = [self._layers.pop(layer_id) for layer_id in layer_ids if layer_id in self._layers]

@@ -157,6 +157,28 @@ def test_a_layer_is_heard_of_no_longer_when_it_or_the_dock_goes(dock: OpenDock, 
         assert all(fewer < more for fewer, more in zip(now, before))
 
 
+def test_only_layers_in_the_tree_are_shown_whenever_they_came(dock: OpenDock, rasters: Any, tmp_path: Path) -> None:
+    from scdm_qgis.profile.layers import ProfileLayers
+
+    project = QgsProject.instance()
+    path = rasters.write(tmp_path / "scene.tif", rasters.smooth())
+    hidden, grouped = QgsRasterLayer(path, "hidden"), QgsRasterLayer(path, "grouped")
+    project.addMapLayer(hidden, False)
+    project.addMapLayer(grouped, False)
+    project.layerTreeRoot().addGroup("results").addGroup("inner").addLayer(grouped)
+    dock.add(path, "scene")
+    dock.settle()
+    opened_now = ProfileLayers(project, dock.panel._reader)
+    for layers in (dock.panel._layers, opened_now):
+        assert sorted(layer.name for layer in layers.all()) == ["grouped", "scene"]
+    opened_now.stop()
+    assert dock.panel._layer_table.rowCount() == 2
+    project.write(str(tmp_path / "project.qgz"))
+    project.read(str(tmp_path / "project.qgz"))
+    dock.settle()
+    assert sorted(layer.name for layer in dock.panel._layers.all()) == ["grouped", "scene"]
+
+
 def test_a_style_from_another_layer_brings_neither_its_role_nor_its_tick(dock: OpenDock, pair: Any) -> None:
     from scdm_qgis.profile.curves import Role
 
