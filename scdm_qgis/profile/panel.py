@@ -50,7 +50,7 @@ class ProfilePanel(QWidget):
         self._project = QgsProject.instance()
         self._hovered: Dict[str, Reading] = {}
         self._pins_allow_nm = self._axis_in_nm = True
-        self._axis_without = ""
+        self._axis_without = self._said_numbers = ""
         self._reader = ProfileReader()
         self._layers = ProfileLayers(self._project, self._reader)
         self._pins = Pins(self._canvas)
@@ -249,12 +249,11 @@ class ProfilePanel(QWidget):
 
     def _say_numbers(self) -> None:
         pairs = compare(self._roled(self._hovered))
-        self._say(
-            "   ".join(
-                f"{prediction.name} against {truth.name}: SAM {numbers.sam_degrees:.2f}°, RMSE {numbers.rmse:.5g}"
-                for prediction, truth, numbers in pairs
-            )
+        self._said_numbers = "   ".join(
+            f"{prediction.name} against {truth.name}: SAM {numbers.sam_degrees:.2f}°, RMSE {numbers.rmse:.5g}"
+            for prediction, truth, numbers in pairs
         )
+        self._say(self._said_numbers)
 
     def _show_layers(self) -> None:
         """Show which layers there are; pins learn those that are new or moved and forget those that are gone."""
@@ -262,6 +261,8 @@ class ProfilePanel(QWidget):
         self._hovered = {key: reading for key, reading in self._hovered.items() if key in chosen}
         for pin in self._pins.all():
             self._read_pin(pin)
+        if self._said_numbers and self._status.text() == self._said_numbers:
+            self._say_numbers()
         self._layer_table.show_layers(self._layers.all())
         self._layer_table.show_readings(self._hovered)
         self._show_all()

@@ -193,3 +193,18 @@ def test_a_style_from_another_layer_brings_neither_its_role_nor_its_tick(dock: O
     assert (one.name, one.role, one.chosen) == ("truth", Role.TRUTH, True)
     assert (other.name, other.role, other.chosen) == ("prediction", Role.PREDICTION, False)
     assert set(dock.hover(X, Y)) == {truth.id()}
+
+
+def test_the_numbers_under_the_mouse_go_with_their_layer(dock: OpenDock, pair: Any) -> None:
+    truth, prediction, _ = pair
+    status = dock.panel._status
+    dock.hover(X, Y)
+    dock._wait(lambda: status.text().startswith("prediction against truth: SAM"))
+    truth.setName("reference")
+    dock._wait(lambda: status.text().startswith("prediction against reference: SAM"))
+    QgsProject.instance().removeMapLayer(prediction.id())
+    assert status.text() == ""
+    dock.panel.export("csv", "")
+    said = status.text()
+    QgsProject.instance().removeMapLayer(truth.id())
+    assert said and status.text() == said
