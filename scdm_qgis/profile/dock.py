@@ -6,7 +6,7 @@ from typing import Any
 
 from qgis.gui import QgsDockWidget
 from qgis.PyQt.QtCore import Qt
-from qgis.PyQt.QtWidgets import QLabel, QMenu
+from qgis.PyQt.QtWidgets import QMenu
 
 from scdm_qgis.processing.plugin_files import icon
 
@@ -65,9 +65,9 @@ class ProfileDock(QgsDockWidget):
             # Loading pyqtgraph takes longer than QGIS's start may grow.
             from scdm_qgis.profile.panel import ProfilePanel
         except ImportError as error:
-            from scdm_qgis.profile.missing_package import missing_package
+            from scdm_qgis.profile.missing_package import missing_package_label
 
-            self.setWidget(QLabel(missing_package(error.name or "numpy", "The dock")))
+            self.setWidget(missing_package_label(error.name or "numpy", "The dock"))
             return
         self.panel = ProfilePanel(self._iface, self.pick)
         self.setWidget(self.panel)

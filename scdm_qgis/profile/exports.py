@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import Any, List, Optional, Sequence
 
-from qgis.core import QgsCoordinateReferenceSystem, QgsPointXY, QgsProject, QgsSettings
+from qgis.core import QgsCoordinateReferenceSystem, QgsCsException, QgsPointXY, QgsProject, QgsSettings
 from qgis.PyQt.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from scdm_qgis.core.errors import UserError
@@ -71,7 +71,7 @@ def export(kind: str, path: str, plot: Any, curves: Sequence[PinnedCurve], proje
         project: gets the point layer.
 
     Raises:
-        UserError: nothing to write, or a file that cannot be written.
+        UserError: nothing to write, a file that cannot be written, or pins that no one layer can hold.
     """
     if kind not in ("png", "svg") and not curves:
         raise UserError("There is no pin with a curve.", "Click on the map to pin a place.")
@@ -107,10 +107,16 @@ def _system(text: str) -> QgsCoordinateReferenceSystem:
 def _in_system(
     crs: QgsCoordinateReferenceSystem, curves: Sequence[PinnedCurve], project: QgsProject
 ) -> List[PinnedCurve]:
-    """Return the curves with all places in one coordinate system."""
+    """Return the curves with all places in one coordinate system; raises UserError where one has none there."""
     moved = []
     for pinned in curves:
         point = QgsPointXY(pinned.x, pinned.y)
-        point = transform_between(_system(pinned.crs), crs, project).transform(point)
+        try:
+            point = transform_between(_system(pinned.crs), crs, project).transform(point)
+        except QgsCsException as error:
+            raise UserError(
+                f"Pin {pinned.pin} has no place in {crs.authid() or crs.description()}, the first pin's system.",
+                "Remove that pin, or write a CSV table.",
+            ) from error
         moved.append(replace(pinned, x=point.x(), y=point.y()))
     return moved

@@ -32,15 +32,11 @@ class Entry:
 
 
 class Legend(QGraphicsWidget):
-    """Entries side by side, in as many rows as there is room for; what does not fit is left out.
+    """Entries side by side, in as many rows as there is room for; what does not fit is left out."""
 
-    Args:
-        ink: the colour of the text.
-    """
-
-    def __init__(self, ink: QColor) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._ink = ink
+        self._ink = QColor()
         self._font = QFont()
         self._font.setPointSizeF(_POINTS)
         self._entries: List[Entry] = []
@@ -51,6 +47,11 @@ class Legend(QGraphicsWidget):
         """Show these entries and no others."""
         self._entries = list(entries)
         self._arrange()
+
+    def set_ink(self, ink: QColor) -> None:
+        """Write the texts in a colour."""
+        self._ink = ink
+        self.update()
 
     def fit(self, width: float, room: float) -> None:
         """Fill a width; be no higher than `room`."""

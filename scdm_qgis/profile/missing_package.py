@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+from qgis.PyQt.QtCore import Qt
+from qgis.PyQt.QtWidgets import QLabel
+
 
 def missing_package(package: str, purpose: str) -> str:
     """Return the sentence.
@@ -22,3 +25,12 @@ def missing_package(package: str, purpose: str) -> str:
     else:
         how = f"in a terminal: python3 -m pip install --user {package}"
     return f"{purpose} needs {package}, which QGIS's Python does not have; install it and start QGIS anew, {how}"
+
+
+def missing_package_label(package: str, purpose: str) -> QLabel:
+    """Return the sentence where the missing part would be: no wider than that, and its command can be copied."""
+    label = QLabel(missing_package(package, purpose))
+    label.setWordWrap(True)
+    label.setMargin(12)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return label

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, Hashable, List, Mapping, Optional
 
-from qgis.core import QgsCsException, QgsGeometry, QgsPointXY, QgsProject, QgsVectorLayer, QgsWkbTypes
-from qgis.PyQt.QtCore import Qt, QTimer
+from qgis.core import QgsCsException, QgsPointXY, QgsProject
+from qgis.PyQt.QtCore import QEvent, Qt, QTimer
 from qgis.PyQt.QtGui import QColor, QHideEvent, QPalette, QResizeEvent, QShowEvent
 from qgis.PyQt.QtWidgets import QLabel, QSizePolicy, QSplitter, QVBoxLayout, QWidget
 
@@ -18,11 +18,12 @@ from scdm_qgis.profile.exports import ask_path, export
 from scdm_qgis.profile.layer_table import LayerTable
 from scdm_qgis.profile.layers import ProfileLayer, ProfileLayers
 from scdm_qgis.profile.map_tool import ProfileMapTool
-from scdm_qgis.profile.missing_package import missing_package
+from scdm_qgis.profile.missing_package import missing_package_label
 from scdm_qgis.profile.number_table import NumberRow, NumberTable
 from scdm_qgis.profile.pins import Pin, Pins
 from scdm_qgis.profile.places import MapPlace, extent_around, places_in_layers, transform_between
 from scdm_qgis.profile.reader import GONE, WAITING, ProfileReader, Reading
+from scdm_qgis.profile.selected_polygon import selected_polygon
 
 try:
     from scdm_qgis.profile.plot import Drawing, SpectralPlot
@@ -49,7 +50,7 @@ class ProfilePanel(QWidget):
         self._project = QgsProject.instance()
         self._hovered: Dict[str, Reading] = {}
         self._pins_allow_nm = self._axis_in_nm = True
-        self._axis_without = ""
+        self._axis_without = self._said_numbers = ""
         self._reader = ProfileReader()
         self._layers = ProfileLayers(self._project, self._reader)
         self._pins = Pins(self._canvas)
@@ -70,20 +71,23 @@ class ProfilePanel(QWidget):
         """Take back the map, close all files and end the thread; the widget is of no use afterwards."""
         self.tool.give_the_mouse_back()
         self._project.cleared.disconnect(self._clear)
+        self._canvas.destinationCrsChanged.disconnect(self._show_layers)
         self._reader.hovered.disconnect(self._show_hover)  # what it has read already may still be on its way
         self._reader.pinned.disconnect(self._take_pinned)
+        self._reader.reopened.disconnect(self._read_again)
         self._numbers_soon.stop()
         self._layers.stop()
         self._reader.stop()
         self._pins.stop()
         if self.plot is not None:
             self.plot.close()
+            self.plot = None  # which no change of palette may find any more
         self.tool.deleteLater()
 
     def hover(self, point: QgsPointXY) -> None:
         """Have the place under the mouse read."""
         place = MapPlace(point, self._crs(), self._controls.side)
-        places, without = places_in_layers(place, self._layers.chosen(), self._project)
+        places, without = places_in_layers(place, self._layers.chosen(), self._crs(), self._project)
         self._reader.hover(without, places)
 
     def pin(self, point: QgsPointXY) -> None:
@@ -93,15 +97,12 @@ class ProfilePanel(QWidget):
     def pin_selected_polygon(self) -> None:
         """Set a pin for the mean of what is selected in the active polygon layer."""
         layer = self._iface.activeLayer()
-        if not isinstance(layer, QgsVectorLayer) or layer.geometryType() != QgsWkbTypes.GeometryType.PolygonGeometry:
-            self._say("Select a polygon of a vector layer first, and make that layer the active one.")
-            return
-        polygon = QgsGeometry.unaryUnion([feature.geometry() for feature in layer.selectedFeatures()])
-        if polygon.isEmpty():
-            self._say(f"No polygon of the layer '{layer.name()}' is selected.")
-            return
-        pin = self._set_pin(MapPlace(polygon.pointOnSurface().asPoint(), layer.crs(), polygon=polygon))
-        self._say(f"Pin {pin.number} is the mean of what is selected in '{layer.name()}'.")
+        try:
+            pin = self._set_pin(selected_polygon(layer, self._crs()))
+        except UserError as error:
+            self._say(str(error))
+        else:
+            self._say(f"Pin {pin.number} is the mean of what is selected in '{layer.name()}'.")
 
     def pinned_curves(self) -> List[PinnedCurve]:
         """Return all curves of all pins."""
@@ -154,13 +155,15 @@ class ProfilePanel(QWidget):
         self._parts.setOrientation(Qt.Orientation.Horizontal if wide else Qt.Orientation.Vertical)
         super().resizeEvent(event)
 
+    def changeEvent(self, event: QEvent) -> None:
+        """Draw in the ink of the theme that QGIS has been given."""
+        if event.type() == QEvent.Type.PaletteChange and self.plot is not None:
+            self.plot.set_ink(self._ink())
+            self._show_all()
+        super().changeEvent(event)
+
     def _arrange(self) -> None:
-        middle: QWidget = self.plot
-        if self.plot is None:
-            middle = QLabel(missing_package("pyqtgraph", "The plot"))
-            middle.setWordWrap(True)
-            middle.setMargin(12)
-            middle.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        middle: QWidget = self.plot if self.plot is not None else missing_package_label("pyqtgraph", "The plot")
         self._parts = QSplitter()
         for part, stretch in ((self._layer_table, 2), (middle, 4), (self._number_table, 3)):
             self._parts.addWidget(part)
@@ -183,8 +186,10 @@ class ProfilePanel(QWidget):
         self._reader.hovered.connect(self._show_hover)
         self._numbers_soon.timeout.connect(self._say_numbers)
         self._reader.pinned.connect(self._take_pinned)
+        self._reader.reopened.connect(self._read_again)
         self._layers.changed.connect(self._show_layers)
         self._project.cleared.connect(self._clear)
+        self._canvas.destinationCrsChanged.connect(self._show_layers)  # those without one lie elsewhere now
         self._layer_table.chosen.connect(self._layers.choose)
         self._layer_table.role_given.connect(self._layers.set_role)
         self._number_table.pin_clicked.connect(self._zoom_to)
@@ -204,69 +209,62 @@ class ProfilePanel(QWidget):
 
     def _set_pin(self, place: MapPlace) -> Pin:
         pin = self._pins.add(place)
-        self._read_pin(pin, self._layers.chosen())
+        self._read_pin(pin)
         self._show_all()
         return pin
 
-    def _read_pin(self, pin: Pin, layers: List[ProfileLayer]) -> None:
-        places, without = places_in_layers(pin.place, layers, self._project)
-        pin.readings.update(without)
-        pin.readings.update({place.layer_id: Reading(None, WAITING) for place in places})
-        if places:
-            self._reader.pin(pin, places)
+    def _read_pin(self, pin: Pin) -> None:
+        """Have read at a pin what is new there, or elsewhere by now."""
+        to_read = pin.to_read(*places_in_layers(pin.place, self._layers.chosen(), self._crs(), self._project))
+        if to_read:
+            self._reader.pin(pin, to_read)
+
+    def _read_again(self, layer_id: str) -> None:
+        """Have a layer read again at the pins: its file is another one."""
+        for pin in self._pins.all():
+            pin.forget(layer_id)
+            self._read_pin(pin)
 
     def _take_pinned(self, pin: Pin, readings: Mapping[str, Reading]) -> None:
         if pin in self._pins.all():
             pin.readings.update(readings)
-            if self.isVisible():  # the dock was hidden, and shown again before this came
-                gone = [one for one in self._layers.chosen() if one.id in readings and readings[one.id].problem == GONE]
-                self._read_pin(pin, gone)
             self._show_all()
+            self._read_what_was_gone(readings)
 
     def _show_hover(self, without: Mapping[str, Reading], readings: Mapping[str, Reading]) -> None:
         chosen = {layer.id for layer in self._layers.chosen()}  # layers may have gone since the mouse was there
         self._hovered = {key: reading for key, reading in {**without, **readings}.items() if key in chosen}
+        self._read_what_was_gone(self._hovered)
         self._layer_table.show_readings(self._hovered)
-        self._read_what_is_back()
         if self._by_wavelength() != self._axis_in_nm or self._without_wavelengths() != self._axis_without:
             self._show_all()
         elif self.plot is not None:
             self.plot.show_drawings(self._drawings(HOVER, self._hovered, self._ink()), only=HOVER)
         self._numbers_soon.start()
 
-    def _read_what_is_back(self) -> None:
-        """Read again at the pins what could not be read there and can be under the mouse."""
-        readable = [layer for layer in self._layers.chosen() if _has_curve(self._hovered, layer)]
-        for pin in self._pins.all():
-            back = [layer for layer in readable if layer.id in pin.readings and pin.readings[layer.id].unreadable]
-            if back:
-                self._read_pin(pin, back)
+    def _read_what_was_gone(self, readings: Mapping[str, Reading]) -> None:
+        """Tell the reader again what is chosen, and read that: the dock was hidden, or a layer changed, meanwhile."""
+        if self.isVisible() and any(reading.problem == GONE for reading in readings.values()):
+            self._layers.update()
 
     def _say_numbers(self) -> None:
         pairs = compare(self._roled(self._hovered))
-        self._say(
-            "   ".join(
-                f"{prediction.name} against {truth.name}: SAM {numbers.sam_degrees:.2f}°, RMSE {numbers.rmse:.5g}"
-                for prediction, truth, numbers in pairs
-            )
+        self._said_numbers = "   ".join(
+            f"{prediction.name} against {truth.name}: SAM {numbers.sam_degrees:.2f}°, RMSE {numbers.rmse:.5g}"
+            for prediction, truth, numbers in pairs
         )
+        self._say(self._said_numbers)
 
     def _show_layers(self) -> None:
-        """Show which layers there are; pins learn those that are new and forget those that are gone."""
-        chosen = {layer.id: layer for layer in self._layers.chosen()}
-        for readings in (self._hovered, *(pin.readings for pin in self._pins.all())):
-            for layer_id in set(readings) - set(chosen):
-                del readings[layer_id]
+        """Show which layers there are; pins learn those that are new or moved and forget those that are gone."""
+        chosen = {layer.id for layer in self._layers.chosen()}
+        self._hovered = {key: reading for key, reading in self._hovered.items() if key in chosen}
         for pin in self._pins.all():
-            new = [
-                layer
-                for layer in chosen.values()
-                if layer.id not in pin.readings
-                or pin.readings[layer.id].unreadable
-                or pin.readings[layer.id].problem == GONE
-            ]
-            self._read_pin(pin, new)
+            self._read_pin(pin)
+        if self._said_numbers and self._status.text() == self._said_numbers:
+            self._say_numbers()
         self._layer_table.show_layers(self._layers.all())
+        self._layer_table.show_readings(self._hovered)
         self._show_all()
 
     def _show_all(self) -> None:
@@ -366,11 +364,11 @@ class ProfilePanel(QWidget):
             return
         readable = [layer for layer in self._layers.chosen() if not layer.problem]
         try:
-            to_map = transform_between(pin.place.crs, self._crs(), self._project)
             if readable:
-                extent = extent_around(pin.place, readable[0], _PIXELS_AROUND_A_PIN, self._project)
-                self._canvas.setExtent(to_map.transformBoundingBox(extent))
+                extent = extent_around(pin.place, readable[0], _PIXELS_AROUND_A_PIN, self._crs(), self._project)
+                self._canvas.setExtent(extent)
             else:
+                to_map = transform_between(pin.place.crs, self._crs(), self._project)
                 self._canvas.setCenter(to_map.transform(pin.place.point))
         except QgsCsException:
             self._say(f"Pin {number} has no place in the map's coordinate system.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional
+from typing import Dict, List, Mapping, Optional, Sequence
 
 from qgis.core import QgsCsException, QgsProject
 from qgis.gui import QgsMapCanvas
@@ -10,7 +10,7 @@ from qgis.PyQt.QtGui import QColor
 
 from scdm_qgis.profile.pin_marker import PinMarker
 from scdm_qgis.profile.places import MapPlace, transform_between
-from scdm_qgis.profile.reader import Reading
+from scdm_qgis.profile.reader import WAITING, Place, Reading
 
 _GOLDEN_RATIO = 0.618034
 _FIRST_HUE = 0.58
@@ -29,6 +29,28 @@ class Pin:
         self.place = place
         self.colour = pin_colour(number)
         self.readings: Dict[str, Reading] = {}
+        self._asked: Dict[str, Place] = {}
+
+    def to_read(self, places: Sequence[Place], without: Mapping[str, Reading]) -> List[Place]:
+        """Take in where the layers lie at the pin, and forget all others; return what is to be read of them.
+
+        That is what was not read there before, or not opened; it waits from now on.
+
+        Args:
+            places: where to read the layers.
+            without: what is to be said of the layers that cannot be read there.
+        """
+        new = [one for one in places if self._asked.get(one.layer_id) != one or self.readings[one.layer_id].unreadable]
+        self._asked = {place.layer_id: place for place in places}
+        kept = {layer_id: reading for layer_id, reading in self.readings.items() if layer_id in self._asked}
+        waiting = {place.layer_id: Reading(None, WAITING) for place in new}
+        self.readings = {**kept, **waiting, **without}
+        return new
+
+    def forget(self, layer_id: str) -> None:
+        """Have a layer read again next time, unless it waits for that."""
+        if layer_id in self._asked and self.readings[layer_id].problem != WAITING:
+            del self._asked[layer_id]
 
 
 def pin_colour(number: int) -> QColor:

@@ -42,19 +42,19 @@ class MapPlace:
 
 
 def places_in_layers(
-    place: MapPlace, layers: Sequence[ProfileLayer], project: QgsProject
+    place: MapPlace, layers: Sequence[ProfileLayer], map_crs: QgsCoordinateReferenceSystem, project: QgsProject
 ) -> Tuple[List[Place], Dict[str, Reading]]:
     """Return where to read each layer, and what is to be said of those that cannot be read there.
 
-    A layer without a coordinate system lies in the map's, as QGIS draws it.
+    A place or a layer without a coordinate system lies in the map's, as QGIS draws it.
     """
     places: List[Place] = []
     without: Dict[str, Reading] = {}
     for layer in layers:
-        if layer.problem:
+        if not layer.path:
             without[layer.id] = Reading(None, layer.problem)
             continue
-        transform = transform_between(place.crs, layer.layer.crs(), project)
+        transform = transform_between(_known(place.crs, map_crs), _known(layer.layer.crs(), map_crs), project)
         try:
             point, wkb = transform.transform(place.point), None
             if place.polygon is not None:
@@ -77,17 +77,23 @@ def transform_between(
     return QgsCoordinateTransform()
 
 
-def extent_around(place: MapPlace, layer: ProfileLayer, pixels: int, project: QgsProject) -> QgsRectangle:
-    """Return what shows so many pixels of a layer on each side of a place, in the place's coordinates.
+def extent_around(
+    place: MapPlace, layer: ProfileLayer, pixels: int, map_crs: QgsCoordinateReferenceSystem, project: QgsProject
+) -> QgsRectangle:
+    """Return what shows so many pixels of a layer on each side of a place, in the map's coordinates.
 
     Raises:
-        QgsCsException: the place has no counterpart in the layer's coordinates.
+        QgsCsException: the place has no counterpart in the layer's coordinates, or in the map's.
     """
-    transform = transform_between(place.crs, layer.layer.crs(), project)
-    middle = transform.transform(place.point)
+    layer_crs = _known(layer.layer.crs(), map_crs)
+    middle = transform_between(_known(place.crs, map_crs), layer_crs, project).transform(place.point)
     half_width = pixels * layer.layer.rasterUnitsPerPixelX()
     half_height = pixels * layer.layer.rasterUnitsPerPixelY()
     extent = QgsRectangle(
         middle.x() - half_width, middle.y() - half_height, middle.x() + half_width, middle.y() + half_height
     )
-    return transform_between(layer.layer.crs(), place.crs, project).transformBoundingBox(extent)
+    return transform_between(layer_crs, map_crs, project).transformBoundingBox(extent)
+
+
+def _known(crs: QgsCoordinateReferenceSystem, map_crs: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSystem:
+    return crs if crs.isValid() else map_crs

@@ -91,17 +91,24 @@ class SpectralPlot(pyqtgraph.PlotWidget):
         self._by_wavelength = True
         self._drawn: Dict[Hashable, _CurveItems] = {}
         self._rgb_lines: List[pyqtgraph.InfiniteLine] = []
-        self._ink = self.palette().color(QPalette.ColorRole.WindowText)
-        for axis in axes.values():
-            axis.setPen(QPen(self._ink, 1))
-            axis.setTextPen(self._ink)
+        self._axes = tuple(axes.values())
+        for axis in self._axes:
             axis.enableAutoSIPrefix(False)
-        self._legend = Legend(self._ink)
+        self._legend = Legend()
+        self.set_ink(self.palette().color(QPalette.ColorRole.WindowText))
         self.getPlotItem().layout.addItem(self._legend, 4, 0, 1, 3)  # under the bottom axis
         self.getPlotItem().geometryChanged.connect(self._fit_legend)
         self.showGrid(x=True, y=True, alpha=0.15)
         self.setLabel("left", "Value (data units)")
         self.set_axis(True)
+
+    def set_ink(self, ink: QColor) -> None:
+        """Write axes and legend in a colour; the legend is to be shown again afterwards."""
+        self._ink = ink
+        for axis in self._axes:
+            axis.setPen(QPen(ink, 1))
+            axis.setTextPen(ink)
+        self._legend.set_ink(ink)
 
     def set_axis(self, by_wavelength: bool, without: str = "") -> None:
         """Take wavelengths in nm or band numbers for the axis; the curves are to be shown again afterwards.

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Callable, Collection, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Callable, Collection, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
@@ -54,7 +55,7 @@ class Reading:
     Args:
         curve: its values, None where there are none.
         problem: a word or sentence that says why there are none.
-        unreadable: whether the file cannot be opened, which may be there again later.
+        unreadable: whether the file was not opened, which may be possible later.
     """
 
     curve: Optional[Curve]
@@ -81,8 +82,10 @@ class ProfileReader(QObject):
     """What was asked for, and a Reading by layer id."""
     pinned = pyqtSignal(object, object)
     """The pin, and a Reading by layer id."""
-    described = pyqtSignal(str, object)
-    """The layer's id, and its Description."""
+    described = pyqtSignal(str, str, object)
+    """The layer's id, its path, and its Description: when that was asked for, and when the file is another one."""
+    reopened = pyqtSignal(str)
+    """The id of a layer whose file is another one than before: what was read of it no longer holds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,9 +118,9 @@ class ProfileReader(QObject):
         """Find out what a layer's file is."""
 
         def look(rasters: _OpenRasters) -> None:
-            description = rasters.describe(path)
+            description = rasters.describe(layer_id, path)
             if not self._stopped:
-                self.described.emit(layer_id, description)
+                self.described.emit(layer_id, path, description)
 
         self._add(look)
 
@@ -144,8 +147,13 @@ class ProfileReader(QObject):
             self._tasks.append(task)
             self._wakes.notify()
 
+    def _tell_reopened(self, layer_id: str, path: str, description: Description) -> None:
+        if not self._stopped:
+            self.described.emit(layer_id, path, description)
+            self.reopened.emit(layer_id)
+
     def _run(self) -> None:
-        rasters = _OpenRasters(lambda: self._stopped)
+        rasters = _OpenRasters(lambda: self._stopped, self._tell_reopened)
         hovered_last = False
         while True:
             with self._wakes:
@@ -174,10 +182,12 @@ class ProfileReader(QObject):
 class _OpenRasters:
     """One open file for each layer that is kept, opened anew when the file has been replaced."""
 
-    def __init__(self, stopped: Callable[[], bool]) -> None:
+    def __init__(self, stopped: Callable[[], bool], reopened: Callable[[str, str, Description], None]) -> None:
         self._stopped = stopped
+        self._reopened = reopened
         self._kept: Collection[str] = ()
         self._open: Dict[str, Tuple[str, object, PixelReader]] = {}
+        self._seen: Dict[str, Optional[Tuple[str, object]]] = {}  # path and stamp; None where it could not be opened
         self._side_by_side = ThreadPoolExecutor(min(_MOST_AT_ONCE, os.cpu_count() or 1), _THREAD_NAME)
 
     def stop(self) -> None:
@@ -189,17 +199,18 @@ class _OpenRasters:
         for layer_id in set(self._open) - set(layer_ids):
             self._open.pop(layer_id)[2].close()
 
-    def describe(self, path: str) -> Description:
+    def describe(self, layer_id: str, path: str) -> Description:
+        seen = path, _stamp(path)
         try:
-            reader = PixelReader(path)
+            with _all_told_as_user_errors(path):
+                reader = PixelReader(path)
+                description = _description_of(reader)
+                reader.close()
         except UserError as error:
+            self._seen[layer_id] = None
             return Description(problem=str(error))
-        summary = reader.summary
-        tags = tuple(sorted(reader.tags.items()))
-        reader.close()
-        return Description(
-            summary.spectrum.wavelengths_nm, summary.spectrum.bad, summary.band_count, reader.floating, tags
-        )
+        self._seen[layer_id] = seen
+        return description
 
     def read_all(self, places: Sequence[Place]) -> Dict[str, Reading]:
         """Read places of different layers: each file is used by one thread at a time."""
@@ -208,23 +219,29 @@ class _OpenRasters:
 
     def _read(self, place: Place) -> Reading:
         if place.layer_id not in self._kept:  # removed since it was asked for: nothing may open it again
-            return Reading(None, GONE)
+            return Reading(None, GONE, unreadable=True)
         try:
-            reader = self._reader(place.layer_id, place.path)
+            with _all_told_as_user_errors(place.path):
+                reader = self._reader(place.layer_id, place.path)
         except UserError as error:
+            self._seen[place.layer_id] = None
             return Reading(None, str(error), unreadable=True)
         try:
-            if place.polygon is not None:
-                window = reader.read_polygon(place.polygon, self._stopped)
-                if window is None:
-                    return Reading(None, "no pixel has its centre in the polygon")
-            else:
-                pixel = reader.pixel_at(place.x, place.y)
-                if pixel is None:
-                    return Reading(None, OUTSIDE)
-                window = reader.read_window(*pixel, place.side)
+            with _all_told_as_user_errors(place.path):
+                return self._read_there(reader, place)
         except UserError as error:
             return Reading(None, str(error))
+
+    def _read_there(self, reader: PixelReader, place: Place) -> Reading:
+        if place.polygon is not None:
+            window = reader.read_polygon(place.polygon, self._stopped)
+            if window is None:
+                return Reading(None, "no pixel has its centre in the polygon")
+        else:
+            pixel = reader.pixel_at(place.x, place.y)
+            if pixel is None:
+                return Reading(None, OUTSIDE)
+            window = reader.read_window(*pixel, place.side)
         curve = Curve(window.mean, window.spread, window.pixels, reader.summary.spectrum)
         return Reading(curve, "" if (window.mean == window.mean).any() else NODATA)
 
@@ -239,7 +256,27 @@ class _OpenRasters:
                 raise UserError(f"The file '{path}' is gone.", "Put it back, or remove the layer.")
         reader = PixelReader(path)
         self._open[layer_id] = (path, stamp, reader)
+        if self._seen.get(layer_id, (path, stamp)) != (path, stamp):
+            self._seen[layer_id] = path, stamp
+            self._reopened(layer_id, path, _description_of(reader))
         return reader
+
+
+def _description_of(reader: PixelReader) -> Description:
+    summary = reader.summary
+    tags = tuple(sorted(reader.tags.items()))
+    return Description(summary.spectrum.wavelengths_nm, summary.spectrum.bad, summary.band_count, reader.floating, tags)
+
+
+@contextmanager
+def _all_told_as_user_errors(path: str) -> Iterator[None]:
+    """Make a sentence about one raster of whatever goes wrong with it: the thread goes on with the others."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"'{path}' cannot be read ({error}).", "Check that it is whole, or save it anew.") from error
 
 
 def _stamp(path: str) -> Optional[Tuple[int, int, int]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, List
 
 import numpy as np
+import pytest
 from osgeo import gdal, osr
 from qgis.core import (
     QgsApplication,
@@ -136,4 +137,29 @@ def test_complex_numbers_have_no_spectrum(dock: OpenDock, pair: Any, tmp_path: P
     assert "holds complex numbers" in dock.states()[2]
     assert layer.id() in dock.hover(X, Y)
     assert dock.states()[:2] == ["read", "read"]
+    assert dialogs() == []
+
+
+@pytest.mark.parametrize("what", ["__init__", "read_window"])
+def test_a_raster_that_fails_in_an_unforeseen_way_leaves_the_others_readable(
+    dock: OpenDock, pair: Any, rasters: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    from scdm_qgis.profile.reader import PixelReader
+
+    whole = getattr(PixelReader, what)
+    odd_path = rasters.write(tmp_path / "odd.tif", rasters.smooth())
+
+    def fail(reader: Any, *given: Any) -> Any:
+        if odd_path == (given[0] if what == "__init__" else reader.summary.path):
+            raise ValueError("not what it seems")
+        return whole(reader, *given)
+
+    monkeypatch.setattr(PixelReader, what, fail)
+    odd = dock.add(odd_path, "odd")
+    dock.settle()
+    readings = dock.hover(X, Y)
+    assert dock.states()[:2] == ["read", "read"]
+    assert readings[odd.id()].problem.startswith(f"'{odd_path}' cannot be read (not what it seems).")
+    pin = dock.click(X, Y)
+    assert [layer_id for layer_id, reading in pin.readings.items() if reading.curve is None] == [odd.id()]
     assert dialogs() == []

@@ -10,6 +10,8 @@ import numpy as np
 from osgeo import gdal
 from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsProject, QgsRectangle
 from qgis.PyQt.QtCore import QPointF, Qt
+from qgis.PyQt.QtGui import QColor, QPalette
+from qgis.PyQt.QtWidgets import QApplication
 
 from tests.in_qgis.open_dock import UTM, OpenDock, X, Y
 
@@ -152,3 +154,20 @@ def test_roles_are_readable_whenever_layers_come(dock: OpenDock, rasters: Any, t
     dock.add(rasters.write(tmp_path / "one.tif", rasters.smooth()), "one")
     dock.settle()
     assert table.columnWidth(1) >= table.cellWidget(0, 1).sizeHint().width() > 0
+
+
+def test_another_theme_brings_another_ink(dock: OpenDock, pair: Any) -> None:
+    dock.hover(X, Y)
+    before = QApplication.palette()
+    night = QPalette(before)
+    night.setColor(QPalette.ColorRole.WindowText, QColor("#fedcba"))
+    plot = dock.panel.plot
+    try:
+        QApplication.setPalette(night)
+        dock._wait(lambda: plot.getPlotItem().getAxis("left").textPen().color().name() == "#fedcba")
+        assert plot.getPlotItem().getAxis("bottom").pen().color().name() == "#fedcba"
+        assert plot._legend._ink.name() == "#fedcba"
+        assert {entry.pen.color().name() for entry in plot._legend._entries} == {"#fedcba"}
+        assert {items._line.opts["pen"].color().name() for items in plot._drawn.values()} == {"#fedcba"}
+    finally:
+        QApplication.setPalette(before)

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any, List
 
+import pytest
 from qgis.core import (
     QgsApplication,
     QgsProject,
@@ -175,6 +176,31 @@ def test_without_pyqtgraph_the_numbers_and_the_files_remain(
             assert (tmp_path / f"out.{kind}").stat().st_size > 0
         dock.panel.export("png", str(tmp_path / "out.png"))
         assert "needs pyqtgraph" in dock.panel._status.text()
+    finally:
+        one.unload()
+        plugin.initGui()
+
+
+def test_a_dock_that_lacks_a_package_says_so_in_the_width_it_has(
+    qgis_processing: None, plugin: Any, qgis_iface: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    from scdm_qgis import classFactory
+
+    monkeypatch.delitem(sys.modules, "scdm_qgis.profile.panel", raising=False)
+    monkeypatch.setitem(sys.modules, "scdm_qgis.profile.comparison", None)  # any module that panel.py imports
+    plugin.unload()
+    one = classFactory(qgis_iface)
+    one.initGui()
+    qgis_iface.mainWindow().show()
+    try:
+        one._dock.pick.trigger()
+        label = one._dock.widget()
+        assert label.text().startswith("The dock needs ") and one._dock.panel is None
+        assert label.minimumSizeHint().width() < 400
+        assert label.textInteractionFlags() & Qt.TextInteractionFlag.TextSelectableByMouse
+        assert not one._dock.pick.isChecked()
     finally:
         one.unload()
         plugin.initGui()

@@ -7,8 +7,10 @@ from typing import Any, Dict, List
 
 import numpy as np
 import pytest
+from osgeo import gdal
 from qgis.core import (
     QgsCoordinateReferenceSystem,
+    QgsPointXY,
     QgsProject,
     QgsRectangle,
 )
@@ -80,6 +82,26 @@ def test_pins_become_a_point_layer(dock: OpenDock, pair: Any) -> None:
     assert features["truth"]["nm_640"] == values[7, 10, 10]
     assert features["prediction"]["role"] == "Prediction"
     assert layer.fields().count() == 4 + 16
+
+
+def test_a_pin_without_a_place_in_the_first_ones_system_is_named(
+    dock: OpenDock, pair: Any, rasters: Any, tmp_path: Path
+) -> None:
+    dock.click(X, Y)
+    world = rasters.write(tmp_path / "world.tif", rasters.smooth(), crs=4326)
+    dataset = gdal.Open(world, gdal.GA_Update)
+    dataset.SetGeoTransform((-180, 10, 0, 90, 0, -4.5))
+    del dataset
+    layer = dock.add(world, "world")
+    dock.settle()
+    dock.canvas.setDestinationCrs(QgsCoordinateReferenceSystem("EPSG:4326"))
+    dock.panel.pin(QgsPointXY(105, 0))  # a quarter of the globe off the zone's meridian
+    pin = dock.panel._pins.all()[-1]
+    dock._wait(lambda: pin.readings[layer.id()].curve is not None)
+    dock.panel.export("points")
+    said = dock.panel._status.text()
+    assert said.startswith("Pin 2 has no place in EPSG:32633") and "write a CSV table" in said
+    assert QgsProject.instance().mapLayersByName("Spectral profile pins") == []
 
 
 def widths_of(colour: QColor, path: Path, column: int) -> List[int]:
