@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import Any, Optional, Sequence, Tuple, Union
 
 from scdm_qgis.core.errors import UserError
@@ -84,7 +85,7 @@ def check_number(
     """Raise UserError unless a value is None, or a number within its bounds; `low` and `high` are included."""
     if value is None:
         return
-    good = isinstance(value, int) if whole else isinstance(value, (int, float)) and abs(value) < math.inf
+    good = isinstance(value, int) if whole else isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
     if not good or isinstance(value, bool):
         raise UserError(f"{name} must be a {'whole ' if whole else ''}number, not '{value}'.", f"Correct {name}.")
     if not low <= value <= high or (above is not None and value <= above):

@@ -214,7 +214,7 @@ class TrainCascadeStage(Job):
         check_number("LEARNING_RATE", self.learning_rate, above=0, high=1)
         check_choice("LOSS", self.loss, LOSSES)
         check_number("P_UNCONDITIONAL", self.p_unconditional, low=0, high=1)
-        check_number("SAM_WEIGHT", self.sam_weight, low=0, high=1e6)
+        check_number("SAM_WEIGHT", self.sam_weight, low=0)
         check_number("TIMESTEPS", self.timesteps, whole=True, low=2, high=100_000)
         check_number("EMA_DECAY", self.ema_decay, low=0, high=0.9999999)
         check_choice("PREDICTION", self.prediction, PREDICTIONS)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, ClassVar, Dict, Optional, Tuple, Type
 
 from qgis.core import (
     QgsProcessingContext,
-    QgsProcessingDestinationParameter,
     QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingParameterRasterDestination,
@@ -64,14 +63,8 @@ class JobAlgorithm(ScdmAlgorithm):
         self, parameters: Parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> bool:
         """Read the parameters while layers may be touched; what is wrong with them is said here for models."""
-
-        def destination(definition: QgsProcessingDestinationParameter, raw: Any) -> Optional[str]:
-            if isinstance(definition, QgsProcessingParameterRasterDestination):
-                return self.parameterAsOutputLayer(parameters, definition.name(), context) or None
-            return self.parameterAsFileOutput(parameters, definition.name(), context) or None
-
         try:
-            self._job = self._read_job(parameters, context, destination)
+            self._job = self._read_job(parameters, context, partial(requested_destination, context))
         except UserError as error:
             raise QgsProcessingException(str(error)) from error
         return True
@@ -83,11 +76,25 @@ class JobAlgorithm(ScdmAlgorithm):
         if self._job is None:
             raise QgsProcessingException("The algorithm was not prepared.")
         try:
-            results = run_job(find_engine_python(), self._job, feedback)
+            job = replace(self._job, **self._destinations(parameters, context)).with_absolute_paths()
+            results = run_job(find_engine_python(), job, feedback)
         except UserError as error:
             raise QgsProcessingException(str(error)) from error
         declared = [output.name() for output in self.outputDefinitions()]
         return {name: results[name] for name in declared if results.get(name) is not None}
+
+    def _destinations(self, parameters: Parameters, context: QgsProcessingContext) -> Dict[str, Optional[str]]:
+        """Return where outputs go, and tell QGIS which layers to load.
+
+        It forgets what it is told before it has given the algorithm the context of the thread it runs in.
+        """
+        paths = {}
+        for definition in self.destinationParameterDefinitions():
+            name = definition.name()
+            is_layer = isinstance(definition, QgsProcessingParameterRasterDestination)
+            path = (self.parameterAsOutputLayer if is_layer else self.parameterAsFileOutput)(parameters, name, context)
+            paths[name.lower()] = path or None
+        return paths
 
     def _read_job(self, parameters: Parameters, context: QgsProcessingContext, destination: Destination) -> Job:
         extra = self.extra_values(parameters, context)

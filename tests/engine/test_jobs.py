@@ -8,6 +8,7 @@ from scdm_qgis.engine.jobs import (
     JOBS,
     AssembleCascade,
     CreateDemoScene,
+    EvaluateReconstruction,
     RgbToHyperspectral,
     SimulateRgb,
     job_from_json,
@@ -64,6 +65,12 @@ def test_wrong_values_are_refused_with_the_parameters_name(options, sentence):
         RgbToHyperspectral(**{**PATHS, **options})
     assert sentence in error.value.message
     assert error.value.remedy
+
+
+@pytest.mark.parametrize("peak", [10**400, 1e300, float("nan"), 0])
+def test_numbers_beyond_what_can_be_computed_with_are_refused(peak):
+    with pytest.raises(UserError, match="PEAK (must be a number|is )"):
+        EvaluateReconstruction("p.tif", "r.tif", peak=peak)
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp", "unipc", None])

@@ -120,6 +120,7 @@ def test_an_interrupted_training_taken_up_again_gives_the_same_file(
 
 def test_a_training_is_taken_up_in_the_precision_it_began_in(make_cube, train_stage, monkeypatch):
     """Which is faster is measured anew each time, and may come out otherwise."""
+    monkeypatch.setattr("scdm_qgis.engine.checkpoint.SECONDS_BETWEEN", 0.0)
     scene, how = make_cube(), {"iterations": 4, "name": "stage", "precision": "auto"}
     step, seen = Training.step, []
 

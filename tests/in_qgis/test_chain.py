@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from glob import glob
@@ -15,9 +16,12 @@ import numpy as np
 import pytest
 from osgeo import gdal
 from qgis.core import (
+    QgsApplication,
+    QgsProcessingAlgRunnerTask,
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
+    QgsProcessingOutputLayerDefinition,
     QgsProject,
     QgsRasterLayer,
 )
@@ -235,8 +239,6 @@ def test_a_cancelled_reconstruction_is_taken_up(run: Run, small_models: Files, r
 
 
 def test_check_engine_tells_what_it_runs_on(run: Run) -> None:
-    import sys
-
     feedback = QgsProcessingFeedback()
     results = run("check_engine", {}, feedback)
     assert os.path.samefile(results["PYTHON"], sys.executable)
@@ -257,3 +259,24 @@ def test_a_layer_that_is_loaded_later_needs_no_context(run: Run, small_models: F
         assert processing.run("scdm:simulate_rgb", parameters, context=context)["OUTPUT"] == str(tmp_path / "rgb.tif")
     finally:
         QgsProject.instance().clear()
+
+
+def test_what_the_dialog_runs_in_the_background_is_loaded(
+    plugin: Any, small_models: Files, tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QGIS runs an algorithm in a thread, with a context of that thread, and loads what that was told."""
+    monkeypatch.setenv("SCDM_ENGINE_PYTHON", sys.executable)
+    project, context, feedback = QgsProject.instance(), QgsProcessingContext(), QgsProcessingFeedback()
+    context.setProject(project)
+    names = ("OUTPUT", "COARSE_OUTPUT")
+    outputs = {name: QgsProcessingOutputLayerDefinition("TEMPORARY_OUTPUT", project) for name in names}
+    one = QgsApplication.processingRegistry().createAlgorithmById("scdm:rgb_to_hyperspectral")
+    parameters = {"INPUT": small_models["rgb"], "MODEL": small_models["cascade"], **outputs}
+    task = QgsProcessingAlgRunnerTask(one, parameters, context, feedback)
+    with qtbot.waitSignal(task.executed, timeout=60_000) as executed:
+        QgsApplication.taskManager().addTask(task)
+    succeeded, results = executed.args
+    assert succeeded, feedback.textLog()
+    to_load = context.layersToLoadOnCompletion()
+    assert {results[name]: name for name in names} == {path: details.outputName for path, details in to_load.items()}
+    assert all(os.path.exists(path) and details.postProcessor() is not None for path, details in to_load.items())
