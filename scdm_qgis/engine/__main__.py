@@ -60,7 +60,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     events = EventWriter(_take_over_stdout())
     try:
         for kind in _CANCELLING:
-            signal.signal(kind, _cancel)
+            if signal.getsignal(kind) is not signal.SIG_IGN:  # Ctrl+C spares what a shell runs in the background
+                signal.signal(kind, _cancel)
         if options.watch_stdin:
             threading.Thread(target=_cancel_at_end_of_stdin, daemon=True).start()
         job = _read_job(options.job)

@@ -126,21 +126,23 @@ class Cluster:
         except (OSError, TimeoutError) as error:
             raise self._lost() from error
         for worker in present.keys() - self._problems.keys():
-            self._look_at(worker)
-        ready = {worker: threads for worker, threads in present.items() if self._problems.get(worker, "") is None}
+            if not self._look_at(worker) and self._said:
+                break  # others compute, and wait for this
+        known = self._problems
+        ready = {worker: threads for worker, threads in present.items() if worker in known and known[worker] is None}
         if len(ready) != self._said:
             waiting = "" if ready else ": waiting for new ones"
             self._events.info(f"{len(ready)} workers of {self._job.cluster} compute now{waiting}.")
             self._said = len(ready)
         return ready
 
-    def _look_at(self, worker: str) -> None:
-        """Find out what keeps a worker from computing; one that does not answer, as it gets the model, is asked again.
+    def _look_at(self, worker: str) -> bool:
+        """Find out what keeps a worker from computing; return False where it did not answer.
 
-        While others compute nothing waits long for it.
+        It will be asked again: workers do not answer before they have got the model.
         """
         if time.monotonic() < self._ask_again.get(worker, 0.0):
-            return
+            return True
         seconds = SECONDS_BETWEEN_LOOKS if self._said else SECONDS_TO_CONNECT
         try:
             problem = self._problems[worker] = self._ask(worker, seconds)
@@ -149,6 +151,7 @@ class Cluster:
             self._ask_again[worker] = time.monotonic() + SECONDS_TO_CONNECT
         if problem is not None:
             self._events.warning(f"The worker {worker} gets no tiles: {problem}.")
+        return worker in self._problems
 
     def _ask(self, worker: str, seconds: float) -> Optional[str]:
         """Return what a worker says keeps it from computing; `Client.run` would wait for one that never answers."""

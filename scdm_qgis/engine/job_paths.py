@@ -22,7 +22,7 @@ def same_file_key(path: str) -> str:
 
 def file_behind(path: str) -> Optional[str]:
     """Return the file a name of GDAL's leads to, such as the archive of /vsizip/archive.zip/raster.tif."""
-    path = re.sub(r"^(/vsi\w+/)+\{?", "", path)
+    path = re.sub(r"^(/vsi\w+/)+(\{([^}]*)\})?", r"\3", path)
     while path and not os.path.isfile(path):
         above = os.path.dirname(path)
         path = above if above != path else ""

@@ -12,6 +12,7 @@ from typing import Any, Callable, List, Mapping, Optional
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.whole_file import journal_path, partial_path, remove_partial, written_whole
 from scdm_qgis.engine.fingerprint import as_json, first_change
+from scdm_qgis.engine.job_paths import same_file_key
 
 SHARE = 0.02
 """Checkpoints may take this share of the time."""
@@ -119,14 +120,17 @@ class Journal:
         self._cost = self._saved - started
 
     def remove(self) -> None:
-        """Delete the journal where there is one, and the unfinished rasters: nothing is to be taken up.
-
-        Those of an earlier run, which may have had others than this, too.
-        """
-        outputs = set(self._outputs)
+        """Delete the journal where there is one, and the unfinished rasters: nothing is to be taken up."""
+        earlier = self._earlier_outputs()
         if self.exists:
-            with suppress(KeyError, TypeError, ValueError, OSError), open(self.path, encoding="utf-8") as file:
-                outputs.update(map(os.fspath, json.load(file)["outputs"]))
             os.remove(self.path)
-        for path in outputs:
+        for path in {*self._outputs, *earlier}:
             remove_partial(path)
+
+    def _earlier_outputs(self) -> List[str]:
+        """Return the outputs of the run whose journal this is; none of one that was copied here from elsewhere."""
+        with suppress(KeyError, IndexError, TypeError, ValueError, OSError), open(self.path, encoding="utf-8") as file:
+            outputs = [os.fspath(path) for path in json.load(file)["outputs"]]
+            if same_file_key(outputs[0]) == same_file_key(self._outputs[0]):
+                return outputs
+        return []

@@ -87,7 +87,7 @@ def _run(job: TrainCascadeStage, device: torch.device, events: EventWriter) -> D
     bfloat16 = choose_bfloat16(job.precision, device) if taken_up is None else taken_up
     settings = training_settings(job, recipe, bfloat16)
     patches = ScenePatches(header, scenes, bands.all, normalisation, job.seed, device)
-    _log_plan(job, recipe, header, bands, device, events)
+    _log_plan(job, recipe, header, bands, f"{device} in {'bfloat16' if bfloat16 else 'float32'}", events)
     unseen = job.validation_fraction > 0
     left_out = unseen and recipe.prediction == "residual" and all(part is None for _, part in patches.splits)
     work = settings.iterations + (2 * math.ceil(settings.iterations / LEFT_OUT_ITERATIONS) if left_out else 0)
@@ -253,7 +253,7 @@ def _log_plan(
     recipe: Recipe,
     header: StageHeader,
     bands: BandChoice,
-    device: torch.device,
+    computing: str,
     events: EventWriter,
 ) -> None:
     red, green, blue = bands.rgb
@@ -261,7 +261,7 @@ def _log_plan(
         f"Stage {header.index} of {header.of}: {header.condition.image_count} bands in, {len(header.bands)} of "
         f"{len(bands.target)} bands out; red, green, blue are bands {red}, {green}, {blue}."
     )
-    events.info(f"Preset {job.preset}, {recipe.prediction} prediction, {recipe.iterations} iterations on {device}.")
+    events.info(f"Preset {job.preset}, {recipe.prediction} prediction, {recipe.iterations} iterations on {computing}.")
 
 
 def _log_validation(validation: Optional[Validation], events: EventWriter) -> None:

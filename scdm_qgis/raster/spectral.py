@@ -28,8 +28,10 @@ _NUMBER = r"(?P<number>\d+(?:\.\d*)?|\.\d+)"
 _UNIT = rf"(?:{_MICROMETRE.pattern}|{_NANOMETRE.pattern})"
 _NUMBER_AND_UNIT = re.compile(rf"(?<![^\W_])(?<![.,-]){_NUMBER}\s*(?P<unit>{_UNIT})(?![^\W_])")
 _RANGE = re.compile(
-    rf"(?<![^\W_.])(?<!band )(?P<low>[\d.]+)\s*{_UNIT}?\s*(?:[-–—]|to)\s*(?P<high>[\d.]+)\s*{_UNIT}(?![^\W_])"
+    rf"(?<![^\W_.])(?P<low>[\d.]+)\s*(?P<low_unit>{_UNIT})?\s*(?:[-–—]|to)\s*"
+    rf"(?P<high>[\d.]+)\s*(?P<unit>{_UNIT})(?![^\W_])"
 )
+_NUMBERED = re.compile(r"(?:band|bande|channel|kanal|ch\.?|layer|#)[\s_]*$")
 _WIDEST_RANGE = 2.0
 """No band reaches from a wavelength to more than twice that: "2 - 490 nm" is the second band, not a range."""
 _BARE_NUMBER = re.compile(rf"\s*\(?\s*{_NUMBER}\s*\)?\s*")
@@ -174,8 +176,9 @@ def _numbered_texts(tags: Mapping[str, str], count: int) -> List[Optional[str]]:
 
 
 def _from_texts(origin: str, texts: Sequence[Optional[str]]) -> _Source:
-    """Read numbers followed by a unit, or texts that are all nothing but a number; a range has no one wavelength."""
-    found = [_NUMBER_AND_UNIT.search(_without_ranges((text or "").lower())) for text in texts]
+    """Read numbers followed by a unit, the middle of a range, or texts that are all nothing but a number."""
+    lower = [_with_middles((text or "").lower(), number) for number, text in enumerate(texts, start=1)]
+    found = [_NUMBER_AND_UNIT.search(text) for text in lower]
     if any(found):
         numbers = [match and match.group("number") for match in found]
         return _source(origin, numbers, [None] * len(texts), [match and match.group("unit") for match in found])
@@ -187,14 +190,18 @@ def _from_texts(origin: str, texts: Sequence[Optional[str]]) -> _Source:
     return _source(origin, numbers, [None] * len(texts), [None] * len(texts))
 
 
-def _without_ranges(text: str) -> str:
-    """Return a text without what is written as from one wavelength to another, with spaces or without."""
+def _with_middles(text: str, band: int) -> str:
+    """Return a band's text with the middle in nm in place of what is written as from one wavelength to another."""
 
-    def rest(match: re.Match[str]) -> str:
-        low, high = _number(match["low"]), _number(match["high"])
-        return "" if low and high and low < high <= _WIDEST_RANGE * low else match[0]
+    def middle(match: re.Match[str]) -> str:
+        ends = ("low", match["low_unit"] or match["unit"]), ("high", match["unit"])
+        low, high = (_in_nm(_number(match[end]), _nm_per_unit(unit), 0.0) for end, unit in ends)
+        is_number = match["low"] == str(band) or _NUMBERED.search(text[: match.start()])
+        if is_number or low is None or high is None or not low < high <= _WIDEST_RANGE * low:
+            return match[0]
+        return f"{(low + high) / 2:.12g} nm"
 
-    return _RANGE.sub(rest, text)
+    return _RANGE.sub(middle, text)
 
 
 def _source(

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +156,17 @@ def test_a_run_with_fewer_outputs_clears_away_what_the_interrupted_one_left(inte
     fewer = replace(job, coarse_output=None, uncertainty=None)
     reconstruct.run(fewer, recorder.events)
     assert leftovers(job) == []
+
+
+def test_a_copied_journal_touches_nothing_of_the_run_it_was_copied_from(interrupted, expected, recorder, tmp_path):
+    job = interrupted(3)
+    before = leftovers(job)
+    copied = tmp_path / "elsewhere"
+    copied.mkdir()
+    shutil.copy(journal_path(job.output), copied)
+    elsewhere = replace(job, output=str(copied / os.path.basename(job.output)), coarse_output=None, uncertainty=None)
+    reconstruct.run(elsewhere, recorder.events)
+    assert leftovers(job) == before
 
 
 def test_with_nothing_to_resume_a_run_starts_at_the_beginning(make_job, expected, recorder):

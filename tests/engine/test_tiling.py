@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from scdm_qgis.core.cascade_header import read_header
@@ -31,3 +32,14 @@ def test_what_is_left_open_suits_the_model(make_cube, regressions_only, asked, t
     with open_cube(job.input) as cube:
         lattice = choose_tiling(job, cube, read_header(job.model)).lattice
     assert (lattice.tile_size, lattice.overlap) == (tile_size, overlap)
+
+
+@pytest.mark.parametrize("overlap", [None, 0, 511])
+def test_a_tile_larger_than_the_raster_is_no_larger_than_it(make_cube, regressions_only, overlap):
+    job = RgbToHyperspectral(make_cube(), regressions_only, "out.tif", "5,3,2", tile_size=512, overlap=overlap)
+    with open_cube(job.input) as cube:
+        tiling = choose_tiling(job, cube, read_header(job.model))
+        (tile,) = [tile for row in tiling.lattice.tile_rows() for tile in row]
+        assert tiling.lattice.tile_size == max(cube.height, cube.width)
+        assert (tile.row, tile.column, tile.height, tile.width) == (0, 0, cube.height, cube.width)
+        assert np.all(tiling.lattice.blending_weights(tile) == 1)

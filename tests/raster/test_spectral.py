@@ -120,14 +120,14 @@ def test_numbered_dataset_tags_as_gdals_envi_reader_writes_them():
         ("Band 3", None),
         ("NDVI 2", None),
         ("-550 nm", None),
-        ("450-520 nm", None),
-        ("Band 1 (0.45 - 0.52 um)", None),
-        ("450–520 nm", None),
-        ("450 nm - 520 nm", None),
-        ("520 to 600 nm", None),
-        ("520 to 600 nm, centre 560 nm", 560.0),
+        ("450-520 nm", 485.0),
+        ("Band 1 (0.45 - 0.52 um)", 485.0),
+        ("450–520 nm", 485.0),
+        ("0.45 um - 520 nm", 485.0),
+        ("520 to 600 nm", 560.0),
         ("2 - 490 nm", 490.0),
         ("Band 300 - 431 nm", 431.0),
+        ("#300 - 431 nm", 431.0),
         ("0,55 µm", None),
         ("5 nm", None),
         ("", None),
@@ -137,6 +137,12 @@ def test_numbered_dataset_tags_as_gdals_envi_reader_writes_them():
 def test_numbers_in_descriptions(description, expected_nm):
     spectrum = read_spectrum({}, [NONE], [description])
     assert spectrum.wavelengths_nm == (None if expected_nm is None else (expected_nm,))
+
+
+def test_descriptions_that_begin_with_the_bands_number():
+    descriptions = [f"{number} - {349 + number} nm" for number in range(1, 2152)]
+    wavelengths = read_spectrum({}, [NONE] * 2151, descriptions).wavelengths_nm
+    assert wavelengths == tuple(float(349 + number) for number in range(1, 2152))
 
 
 def test_descriptions_that_count_bands_are_no_wavelengths():
