@@ -6,7 +6,6 @@ import pytest
 
 from scdm_qgis.engine.job_paths import file_behind
 
-
 NAMES = (
     "{path}",
     "/vsizip/{path}/a.tif",
