@@ -1,7 +1,7 @@
 """How much wider draws must spread on scenes that the training has not seen than on held-out parts of those it has.
 
-Scenes that other benchmarks train on are left out one after the other, and Potsdam's halves change their parts, so
-that no scene the results are stated on is looked at. Prints the shares of errors within one and two standard
+Scenes that other benchmarks train on are left out one after the other, and Potsdam's halves change their parts: no
+part that results are stated for is judged on. Prints the shares of errors within one and two standard
 deviations of draws, and which factor, in place of `calibration.NEW_SCENES`, would make each of them that of a normal
 distribution.
 
