@@ -39,8 +39,9 @@ def run(job: EvaluateReconstruction, events: EventWriter) -> Dict[str, Any]:
         prediction = opened.enter_context(open_cube(job.prediction))
         reference = opened.enter_context(open_cube(job.reference))
         uncertainty = None if job.uncertainty is None else opened.enter_context(open_cube(job.uncertainty))
-        for cube in (prediction, reference, *([uncertainty] if uncertainty is not None else [])):
-            check_apart(job.output_paths(), cube.files)
+        for cube in (prediction, reference, uncertainty):
+            if cube is not None:
+                check_apart(job.output_paths(), cube.files)
         if uncertainty is not None:
             job.check_uncertainty_bands(uncertainty.band_count, prediction.band_count)
             _check_same_grid(uncertainty, prediction, events)

@@ -50,9 +50,6 @@ class JobAlgorithm(ScdmAlgorithm):
         except UserError as error:
             return False, str(error)
         for definition in self.destinationParameterDefinitions():
-            supported, problem = definition.isSupportedOutputValue(parameters.get(definition.name()), context)
-            if not supported:
-                return False, f"{problem}. Give {definition.name()} a name with another ending."
             if isinstance(definition, QgsProcessingParameterRasterDestination):
                 path = getattr(job, definition.name().lower())
                 if path is not None and not is_temporary(path) and not path.lower().endswith(RASTER_ENDINGS):

@@ -97,7 +97,7 @@ class Cube:
         types = [dataset.dtypes[number - 1] for number in self._data]
         if any(name.startswith("complex") for name in types):
             raise UserError(f"'{path}' holds complex numbers.", "Convert it to real numbers, such as amplitudes.")
-        self._whole = [np.issubdtype(name, np.integer) for name in types]
+        self._is_integer = [np.issubdtype(name, np.integer) for name in types]
         self._types = [np.dtype(_READ_AS.get(name, name)) for name in types]
         self._nodata = [
             nodata_as_stored(dataset.nodatavals[number - 1], dtype) for number, dtype in zip(self._data, self._types)
@@ -209,7 +209,7 @@ class Cube:
             nodata = self._nodata[band - 1]
             if nodata is not None:
                 # Whole numbers are themselves, whatever they are read as.
-                valid[i] &= values[i] != nodata if self._whole[band - 1] else ~is_nodata(values[i], nodata)
+                valid[i] &= values[i] != nodata if self._is_integer[band - 1] else ~is_nodata(values[i], nodata)
             if masked[i]:
                 valid[i] &= masks[masked[i]] != 0
         if alpha is not None:

@@ -21,6 +21,9 @@ WAVELENGTHS_NM = tuple(430.0 + 30.0 * band for band in range(16))
 
 RGB_WAVELENGTHS_NM = (640.0, 550.0, 460.0)
 
+AT_ONCE_SECONDS = 10.0
+"""Far from what a run goes on for that is not stopped, and more than a busy machine pauses a test for."""
+
 
 class Rasters:
     """Makes small rasters."""

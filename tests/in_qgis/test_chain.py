@@ -27,6 +27,7 @@ from qgis.core import (
 )
 
 from scdm_qgis.core.cascade_header import read_header
+from tests.in_qgis.conftest import AT_ONCE_SECONDS
 
 Run = Callable[..., Dict[str, Any]]
 Files = Dict[str, str]
@@ -147,9 +148,6 @@ def engine_pid() -> Optional[int]:
 
 
 LONG_TRAINING = {**SMALL, "STAGE": 1, "ITERATIONS": 1_000_000}
-
-AT_ONCE_SECONDS = 10.0
-"""Far from what a run goes on for that is not stopped, and more than a busy machine pauses a test for."""
 
 
 def run_and_interrupt(

@@ -12,13 +12,12 @@ from typing import Any, Callable, Dict, List
 import pytest
 from qgis.core import QgsApplication, QgsProcessingException, QgsProcessingFeedback
 
+from tests.in_qgis.conftest import AT_ONCE_SECONDS
+
 Run = Callable[..., Dict[str, Any]]
 FakeEngine = Callable[[str], str]
 
 DONE = "say(event='result', OUTPUT=json.load(open(sys.argv[3]))['output'])"
-
-AT_ONCE_SECONDS = 10.0
-"""Far from what a run goes on for that is not stopped, and more than a busy machine pauses a test for."""
 
 
 @pytest.fixture
