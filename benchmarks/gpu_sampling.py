@@ -132,11 +132,11 @@ def draw_without_waiting(network: UNet, preset: str, device: torch.device) -> No
     noise = PlacedNoise(0, 1, 0, [(0, 0), (0, 64)], BANDS, 64, 64, device)
     for sampler in SAMPLERS:
         sample = StageSampler(stage, settings_for(header, True, sampler), bfloat16=True)
-        sample(condition, noise)
+        sample(sample.see(condition), noise)
         if device.type == "cuda":
             torch.cuda.set_sync_debug_mode("error")
         try:
-            sample(condition, noise)
+            sample(sample.see(condition), noise)
         finally:
             if device.type == "cuda":
                 torch.cuda.set_sync_debug_mode("default")

@@ -43,7 +43,8 @@ def draw(cascade: Cascade, scene: Pixels, sampler: str, steps: int) -> Tuple[np.
     hooks = [stage.network.register_forward_hook(lambda *_: passes.append(1)) for stage in cascade.stages]
     height, width = scene.values.shape[1:]
     noises = [noises_of_draws(stage, 1, False, SEED, [(0, 0)], height, width)[0] for stage in cascade.stages]
-    drawn = reconstruct(stages, rgb, with_margin(scene.valid[None]), noises)[-1][0].numpy()
+    (outputs,) = reconstruct(stages, rgb, with_margin(scene.valid[None]), [noises])
+    drawn = outputs[-1][0].numpy()
     for hook in hooks:
         hook.remove()
     return drawn * normalisation.scale + normalisation.offset, len(passes)

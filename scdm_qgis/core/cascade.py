@@ -75,10 +75,6 @@ class Stage:
         """Return the noise of the stage's diffusion (batch, band, row, column), made of independent normal numbers."""
         return normals if self.anchor is None else self.anchor.mix(normals)
 
-    def from_sample(self, x_0: Tensor, condition: Tensor) -> Tensor:
-        """Turn x_0 into normalised bands: it is these, or in an anchored stage their standardised residual."""
-        return x_0 if self.anchor is None else self.anchor.expect(condition).from_residual(x_0)
-
     def to(self, device: torch.device | str) -> Stage:
         """Move the stage to a device."""
         self.network.to(device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from scdm_qgis.core.denoiser import make_denoiser
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.guidance import GuidedNetwork
 from scdm_qgis.core.noise import START, Noise, PlacedNoise, balance
+from scdm_qgis.core.residual import Expectation
 from scdm_qgis.core.samplers import FEW_STEP_SAMPLERS, sample_ddim, sample_ddpm
 from scdm_qgis.core.truncation import TruncatedDenoiser
 
@@ -94,6 +95,21 @@ def settings_for(
     )
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a stage makes of a condition once, however often it draws from it.
+
+    Args:
+        images: what the network sees (tile, band, row, column).
+        expectation: what an anchored stage's regression expects, else None.
+        mean: the posterior mean about which an anchored stage's draws spread; None where there are no draws of one.
+    """
+
+    images: Tensor
+    expectation: Optional[Expectation]
+    mean: Optional[Tensor]
+
+
 class StageSampler:
     """One stage, ready to be run on conditions.
 
@@ -112,36 +128,44 @@ class StageSampler:
         self._denoiser = TruncatedDenoiser(denoiser, settings.truncation, self._schedule, stage.header.second_moment)
 
     @torch.inference_mode()
-    def __call__(
-        self, condition: Tensor, noise: Optional[Noise], after_step: Callable[[], None] = lambda: None
-    ) -> Tensor:
+    def see(self, condition: Tensor) -> Seen:
+        """Return what all draws make of the stage's condition alike (tile, condition band, row, column)."""
+        images, anchor = self.stage.network_condition(condition), self.stage.anchor
+        mean = self._estimate(images, 1) if self._settings.draw and anchor is not None else None
+        return Seen(images, None if anchor is None else anchor.expect(condition), mean)
+
+    @torch.inference_mode()
+    def __call__(self, seen: Seen, noise: Optional[Noise], after_step: Callable[[], None] = lambda: None) -> Tensor:
         """Return the stage's bands, normalised (tile, band, row, column).
 
         What an anchored stage's network says is calibrated (`Anchor.calibrated_mean`, `Anchor.calibrated_draw`).
 
         Args:
-            condition: of the stage (tile, condition band, row, column).
+            seen: what `see` has made of the condition.
             noise: of one draw (`noises_of_draws`); it is not asked where nothing is drawn.
             after_step: called after every sampling step.
         """
-        stage, settings = self.stage, self._settings
-        nothing = condition.new_zeros(len(condition), len(stage.header.bands), *condition.shape[-2:])
-        seen = stage.network_condition(condition)
+        settings, anchor = self._settings, self.stage.anchor
         if not settings.draw:
-            x_0 = sample_ddim(self._denoiser, self._schedule, seen, nothing, settings.steps, after_step)
-            return stage.from_sample(x_0 if stage.anchor is None else stage.anchor.calibrated_mean(x_0), condition)
-        if noise is None:
-            raise ValueError("drawing needs noise")
-        start = noise(START)
-        if settings.sampler == "ddpm":
-            x_0 = sample_ddpm(self._denoiser, self._schedule, seen, start, noise, after_step)
+            x_0 = self._estimate(seen.images, settings.steps, after_step)
+            x_0 = x_0 if anchor is None else anchor.calibrated_mean(x_0)
         else:
-            sample = FEW_STEP_SAMPLERS[settings.sampler]
-            x_0 = sample(self._denoiser, self._schedule, seen, start, settings.steps, after_step)
-        if stage.anchor is not None:
-            mean = sample_ddim(self._denoiser, self._schedule, seen, nothing, 1, lambda: None)
-            x_0 = stage.anchor.calibrated_draw(x_0, mean)
-        return stage.from_sample(x_0, condition)
+            if noise is None:
+                raise ValueError("drawing needs noise")
+            x_0 = self._draw(seen.images, noise, after_step)
+            x_0 = x_0 if anchor is None or seen.mean is None else anchor.calibrated_draw(x_0, seen.mean)
+        return x_0 if seen.expectation is None else seen.expectation.from_residual(x_0)
+
+    def _estimate(self, images: Tensor, steps: int, after_step: Callable[[], None] = lambda: None) -> Tensor:
+        nothing = images.new_zeros(len(images), len(self.stage.header.bands), *images.shape[-2:])
+        return sample_ddim(self._denoiser, self._schedule, images, nothing, steps, after_step)
+
+    def _draw(self, images: Tensor, noise: Noise, after_step: Callable[[], None]) -> Tensor:
+        settings, start = self._settings, noise(START)
+        if settings.sampler == "ddpm":
+            return sample_ddpm(self._denoiser, self._schedule, images, start, noise, after_step)
+        sample = FEW_STEP_SAMPLERS[settings.sampler]
+        return sample(self._denoiser, self._schedule, images, start, settings.steps, after_step)
 
 
 def noises_of_draws(
@@ -179,30 +203,36 @@ def reconstruct(
     stages: Sequence[StageSampler],
     rgb: Tensor,
     valid: Tensor,
-    noises: Sequence[Noise],
+    draws: Iterable[Sequence[Noise]],
     after_step: Callable[[], None] = lambda: None,
-) -> List[Tensor]:
-    """Run every stage of a cascade on a batch of tiles.
+) -> Iterator[List[Tensor]]:
+    """Run every stage of a cascade on a batch of tiles, once for each draw.
 
     Args:
         stages: all stages, in order.
         rgb: normalised RGB tiles on the stages' device with a margin of `Cascade.context_radius` pixels on every
             side (tile, 3, margin + row + margin, margin + column + margin).
         valid: 1 where a pixel of `rgb` counts, 0 elsewhere, as outside the raster (tile, 1, as `rgb`).
-        noises: of one draw, one a stage (`noises_of_draws`).
+        draws: the noises of every draw, one a stage (`noises_of_draws`).
         after_step: called after every sampling step.
 
-    Returns:
-        The output of every stage, normalised (tile, band, row, column), without the margin.
+    Yields:
+        For each draw the output of every stage, normalised (tile, band, row, column), without the margin.
     """
     sigmas = {sampler.stage.header.condition.context_sigmas for sampler in stages}
     margin = max(context_radius(of) for of in sigmas)
     height, width = (side - 2 * margin for side in rgb.shape[-2:])
-    inner = (..., slice(margin, margin + height), slice(margin, margin + width))
+    inner = rgb[..., margin : margin + height, margin : margin + width]
     contexts = {of: context_maps(rgb, valid, of, margin) for of in sigmas}
-    outputs: List[Tensor] = []
-    for sampler, noise in zip(stages, noises):
+
+    def see(sampler: StageSampler, previous: Optional[Tensor]) -> Seen:
         context = contexts[sampler.stage.header.condition.context_sigmas]
-        condition = sampler.stage.condition(outputs[-1] if outputs else None, rgb[inner], context)
-        outputs.append(sampler(condition, noise, after_step))
-    return outputs
+        return sampler.see(sampler.stage.condition(previous, inner, context))
+
+    first, *later = stages
+    seen_first = see(first, None)  # no stage before it, so no draw changes what it sees
+    for noise_first, *noises in draws:
+        outputs = [first(seen_first, noise_first, after_step)]
+        for sampler, noise in zip(later, noises):
+            outputs.append(sampler(see(sampler, outputs[-1]), noise, after_step))
+        yield outputs

@@ -79,8 +79,9 @@ def gather_evidence(stage: Stage, batches: Sequence[Batch], seed: int, bfloat16:
 
         residual = anchor.expect(batch.condition).to_residual
         noises = noises_of_draws(stage, DRAWS, True, seed, origins, height, width)
-        drawn = [residual(draw_once(batch.condition, noise)) for noise in noises]
-        mean = residual(estimate(batch.condition, None))
+        seen = draw_once.see(batch.condition)
+        drawn = [residual(draw_once(seen, noise)) for noise in noises]
+        mean = residual(estimate(estimate.see(batch.condition), None))
         deviation = torch.stack(drawn).std(dim=0, correction=0)
         valid = batch.valid[:, 0] > 0
         values = (x.permute(0, 2, 3, 1)[valid].cpu().numpy() for x in (mean, residual(batch.target), deviation))

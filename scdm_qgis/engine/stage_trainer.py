@@ -29,8 +29,8 @@ from scdm_qgis.engine.validation import (
     Errors,
     Validation,
     hold_out_loss,
-    judge_regression,
-    judge_stage,
+    judge,
+    posterior_mean,
 )
 
 JUDGED_SHARE = 0.6
@@ -110,7 +110,7 @@ class StageTrainer:
         if not batches:
             train(training, patches, after, self.settings.iterations)
             return replace(stage, network=training.last_network()), training, None
-        ridge = judge_regression(fit_plain_ridge(self.header, patches), batches, self.normalisation)
+        ridge = judge(fit_plain_ridge(self.header, patches), batches, self.normalisation)
         self.events.info(f"Hold-out, plain ridge regression: RMSE {ridge.rmse:.4g}, SAM {ridge.sam:.4f} rad.")
         if log is not None:
             log.compare_with(ridge)
@@ -120,8 +120,9 @@ class StageTrainer:
             stage = self._with_fewest_steps(replace(stage, network=training.last_network()), patches)
             return stage, training, replace(result, loss=hold_out_loss(stage, batches, self.settings))
 
-        def judge(network: UNet) -> Tuple[float, float]:
-            judged = judge_stage(replace(stage, network=network), batches, self.normalisation, self.settings.bfloat16)
+        def judge_weights(network: UNet) -> Tuple[float, float]:
+            estimate = posterior_mean(replace(stage, network=network), self.settings.bfloat16)
+            judged = judge(estimate, batches, self.normalisation)
             self.events.info(
                 f"Hold-out after iteration {training.iteration}: RMSE {judged.rmse:.4g}, SAM {judged.sam:.4f} rad."
             )
@@ -129,7 +130,7 @@ class StageTrainer:
 
         judged_iterations = math.ceil(JUDGED_SHARE * self.settings.iterations)
         finishing = training.iteration > judged_iterations
-        train(training, patches, after, judged_iterations, judge)
+        train(training, patches, after, judged_iterations, judge_weights)
         self.progress.say("Calibrating on the hold-out")
         judged = self._with_fewest_steps(replace(stage, network=training.best_network()), patches)
         evidence = self._evidence(judged, patches)
@@ -137,7 +138,7 @@ class StageTrainer:
         result = replace(
             result,
             loss=hold_out_loss(judged, batches, self.settings),
-            stage=judge_stage(calibrated, batches, self.normalisation, self.settings.bfloat16),
+            stage=judge(posterior_mean(calibrated, self.settings.bfloat16), batches, self.normalisation),
             curve=tuple(training.judgements),
             coverage=measure_coverage(evidence, left_out),
         )
@@ -179,10 +180,10 @@ class StageTrainer:
         left_out = np.concatenate(left)
         own, ridge = Errors(self.normalisation), Errors(self.normalisation)
         for fold, part in folds:
-            estimate = validation.posterior_mean(calibrate(fold, evidence, left_out), settings.bfloat16)
+            estimate = posterior_mean(calibrate(fold, evidence, left_out), settings.bfloat16)
             plain = fit_plain_ridge(self.header, part)
             for batch in part.hold_out_batches(validation.MOST_PATCHES, PATCHES_AT_ONCE):
-                own.add(estimate(batch.condition, None), batch)
+                own.add(estimate(batch.condition), batch)
                 ridge.add(plain(batch.condition), batch)
         coverage = measure_coverage(evidence, left_out)
         result = Validation(True, None, own.judgement(), ridge.judgement(), (), coverage)

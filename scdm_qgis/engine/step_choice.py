@@ -68,7 +68,8 @@ def _try(stage: Stage, batches: Sequence[Batch], steps: int, seed: int, bfloat16
         # Places are only names for noise here: every patch gets noise of its own.
         origins = [(number * height, patch * width) for patch in range(len(batch.target))]
         noises = noises_of_draws(stage, DRAWS, False, seed, origins, height, width)
-        drawn = torch.stack([sample(batch.condition, noise) for noise in noises])
+        seen = sample.see(batch.condition)
+        drawn = torch.stack([sample(seen, noise) for noise in noises])
         valid = (batch.valid > 0).expand_as(batch.target)
         squared_error += float((drawn - batch.target)[:, valid].square().sum())
         squared_deviation += float(drawn.var(dim=0)[valid].sum())

@@ -131,8 +131,8 @@ class TileReconstructor:
             noises_of_draws(one.stage, sampling.draws, sampling.balanced, sampling.seed, origins, height, width)
             for one in self._stages
         ]
-        for draw, of_draw in enumerate(zip(*by_stage)):
-            outputs = reconstruct(self._stages, tiles, counting, of_draw, partial(after_step, len(tiles)))
+        drawn = reconstruct(self._stages, tiles, counting, zip(*by_stage), partial(after_step, len(tiles)))
+        for draw, outputs in enumerate(drawn):
             if draw == 0:
                 means = outputs
                 continue

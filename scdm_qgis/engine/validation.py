@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from scdm_qgis.core.cascade import Stage
 from scdm_qgis.core.cascade_header import Normalisation
 from scdm_qgis.core.metrics import spectral_angle
 from scdm_qgis.core.reconstruction import StageSampler, settings_for
 from scdm_qgis.core.training import Batch, TrainingSettings, draw, stage_loss
-from scdm_qgis.engine.anchor import Regression
 
 MOST_PATCHES = 64
 """Hold-outs of large scenes are judged on this many patches, spread evenly."""
@@ -97,25 +97,18 @@ class Errors:
         return Judgement(float(np.sqrt(self._squares / self._values)), self._angles / self._pixels)
 
 
-def posterior_mean(stage: Stage, bfloat16: bool) -> StageSampler:
-    """Return what makes an anchored stage's posterior-mean estimate."""
-    return StageSampler(stage, settings_for(stage.header, draw=False), bfloat16)
-
-
-def judge_stage(stage: Stage, batches: Sequence[Batch], normalisation: Normalisation, bfloat16: bool) -> Judgement:
-    """Judge an anchored stage's posterior-mean estimate."""
-    errors, estimate = Errors(normalisation), posterior_mean(stage, bfloat16)
-    for batch in batches:
-        errors.add(estimate(batch.condition, None), batch)
-    return errors.judgement()
+def posterior_mean(stage: Stage, bfloat16: bool) -> Callable[[Tensor], Tensor]:
+    """Return what makes an anchored stage's posterior-mean estimate of a condition."""
+    sample = StageSampler(stage, settings_for(stage.header, draw=False), bfloat16)
+    return lambda condition: sample(sample.see(condition), None)
 
 
 @torch.inference_mode()
-def judge_regression(regression: Regression, batches: Sequence[Batch], normalisation: Normalisation) -> Judgement:
-    """Judge a plain regression."""
+def judge(estimate: Callable[[Tensor], Tensor], batches: Sequence[Batch], normalisation: Normalisation) -> Judgement:
+    """Judge what estimates normalised bands from a condition."""
     errors = Errors(normalisation)
     for batch in batches:
-        errors.add(regression(batch.condition), batch)
+        errors.add(estimate(batch.condition), batch)
     return errors.judgement()
 
 

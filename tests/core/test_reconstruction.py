@@ -24,9 +24,15 @@ def samplers(cascade, draw=False, **options):
     return [StageSampler(stage, settings_for(stage.header, draw, **options)) for stage in cascade.stages]
 
 
+def once(stages, rgb, valid, of_draw, **options):
+    """Return what every stage makes of one draw."""
+    (outputs,) = reconstruct(stages, rgb, valid, [of_draw], **options)
+    return outputs
+
+
 def run(cascade, draw=False, **options):
     stages = samplers(cascade, draw, **options)
-    return reconstruct(stages, RGB, VALID, noises(stages))
+    return once(stages, RGB, VALID, noises(stages))
 
 
 def test_a_network_that_outputs_zero_leaves_the_regressions(make_stage, make_cascade):
@@ -61,7 +67,7 @@ def test_draws_depend_on_seed_and_place_only(make_stage, make_cascade):
     stages = samplers(cascade, draw=True)
 
     def draw(seed=5, tiles=slice(None)):
-        return reconstruct(stages, RGB[tiles], VALID[tiles], noises(stages, seed, tiles))[-1]
+        return once(stages, RGB[tiles], VALID[tiles], noises(stages, seed, tiles))[-1]
 
     both = draw()
     assert torch.equal(both, draw())
@@ -76,11 +82,20 @@ def test_balanced_draws_of_the_regression_alone_have_its_estimate_and_one_deviat
     cascade = make_cascade(stage)
     stages, (estimate,) = samplers(cascade, draw=True), run(cascade)
     balanced = noises_of_draws(stage, draws, True, 5, ORIGINS, 9, 7)
-    drawn = torch.stack([reconstruct(stages, RGB, VALID, [noise])[0] for noise in balanced])
+    drawn = torch.stack([output for (output,) in reconstruct(stages, RGB, VALID, zip(balanced))])
     assert torch.allclose(drawn.mean(dim=0), estimate, atol=1e-5)
     deviation = drawn.std(dim=0, correction=0) / stage.anchor.expect(RGB).scale
     assert torch.allclose(deviation, deviation.median(), rtol=1e-2)
     assert deviation.median() > 0.1
+
+
+def test_draws_made_together_are_those_made_one_by_one(make_stage, make_cascade):
+    cascade = make_cascade(make_stage(1, untrained_output=True), make_stage(2, untrained_output=True))
+    stages = samplers(cascade, draw=True)
+    by_stage = [noises_of_draws(sampler.stage, 3, False, 5, ORIGINS, 9, 7) for sampler in stages]
+    draws = list(zip(*by_stage))
+    for together, of_draw in zip(reconstruct(stages, RGB, VALID, draws), draws):
+        assert all(torch.equal(*pair) for pair in zip(together, once(stages, RGB, VALID, of_draw)))
 
 
 def test_single_draws_and_unbalanced_ones_start_from_the_same_noise(make_stage):
@@ -104,11 +119,11 @@ def test_context_comes_from_the_margin(make_stage, make_cascade):
     image, valid = torch.rand(1, 3, 20, 24), (torch.rand(1, 1, 20, 24) > 0.2).float()
     stages = samplers(cascade)
     padded = [torch.nn.functional.pad(x, [margin] * 4) for x in (image, valid)]
-    (whole,) = reconstruct(stages, *padded, noises(stages))
+    (whole,) = once(stages, *padded, noises(stages))
     condition = torch.cat([image, context_maps(image, valid, (0.5, 1.0))], dim=1)
     assert torch.allclose(whole, stage.anchor.expect(condition).estimate, atol=1e-5)
     tile = (..., slice(5 - margin, 12 + margin), slice(4 - margin, 15 + margin))
-    (part,) = reconstruct(stages, image[tile], valid[tile], noises(stages))
+    (part,) = once(stages, image[tile], valid[tile], noises(stages))
     assert torch.allclose(part, whole[..., 5:12, 4:15], atol=1e-5)
 
 
@@ -140,15 +155,16 @@ def test_draws_are_made_of_noise_as_correlated_as_residuals(make_stage, make_cas
 
     monkeypatch.setattr(GuidedNetwork, "__call__", recorded)
     run(make_cascade(stage), draw=True, sampler=sampler)
-    for x_t in starts[:-1]:  # the posterior mean, which the draw is spread about, comes last and starts from zero
+    mean, *draws = starts  # the posterior mean, which the draw is spread about, comes first and starts from zero
+    for x_t in draws:
         assert torch.allclose(x_t, x_t[:, :1].expand_as(x_t), atol=1e-5)
-    assert starts[0].std() == pytest.approx(1, abs=0.2)
+    assert draws[0].std() == pytest.approx(1, abs=0.2)
 
 
 def test_every_step_is_reported(make_stage, make_cascade):
     cascade = make_cascade(make_stage(1), make_stage(2))
     calls, stages = [], samplers(cascade, draw=True, sampler="ddpm")
-    reconstruct(stages, RGB, VALID, noises(stages), after_step=lambda: calls.append(1))
+    once(stages, RGB, VALID, noises(stages), after_step=lambda: calls.append(1))
     assert len(calls) == 2 * 50
 
 

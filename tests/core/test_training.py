@@ -75,7 +75,8 @@ def test_an_anchored_stage_learns_what_regression_cannot(make_stage, loss):
     stage.network, training = trained(stage, how)
     batch = patches(1000, 8)
     with torch.inference_mode():
-        estimated = StageSampler(stage, settings_for(stage.header, draw=False))(batch.condition, None)
+        sample = StageSampler(stage, settings_for(stage.header, draw=False))
+        estimated = sample(sample.see(batch.condition), None)
         own = (estimated - batch.target).square().mean().item()
         regression = (stage.anchor.expect(batch.condition).estimate - batch.target).square().mean().item()
     assert own < 0.6 * regression
