@@ -234,7 +234,7 @@ def _fingerprint(
 def _warn_of_clipping(clipped: int, values: int, events: EventWriter) -> None:
     if clipped:
         events.warning(
-            f"{clipped} values ({clipped / values:.1%}) lay outside the output's data type and were clipped to its "
+            f"{clipped} of {values} values lay outside the output's data type and were clipped to its "
             "limits. Where that is much, check that the input has the unit of the training data."
         )
 
@@ -246,13 +246,13 @@ def _log_plan(
     lattice = tiling.lattice
     events.info(f"Red, green, blue are bands {red}, {green}, {blue} of the input.")
     events.info(
-        f"{tiling.tile_count} tiles of {lattice.tile_size} pixels a side with an overlap of "
-        f"{lattice.overlap}, in batches of {plan.batch_size}."
+        f"Tiles: {tiling.tile_count}, {lattice.tile_size} pixels a side, overlapping by {lattice.overlap}, "
+        f"{plan.batch_size} to a batch."
     )
     for stage, settings in zip(header.stages, sampling.settings):
         what = f"{sampling.draws} draws" if sampling.draws > 1 else "one draw" if settings.draw else "posterior mean"
         events.info(
-            f"Stage {stage.index}: {len(stage.bands)} bands, {what} by {settings.sampler} in {settings.steps} steps, "
+            f"Stage {stage.index}: {len(stage.bands)} bands, {what} by {settings.sampler}, steps {settings.steps}, "
             f"guidance {settings.guidance_weight:g}, truncation {settings.truncation.percentile:g}."
         )
         if settings.truncation.target == "noise" and settings.truncation.percentile < 1:

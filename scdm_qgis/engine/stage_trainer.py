@@ -200,9 +200,7 @@ class StageTrainer:
         steps = fewest_steps(trials)
         scale = self.normalisation.scale
         tried = ", ".join(f"{one.steps}: {one.rmse * scale:.4g} / {one.spread * scale:.4g}" for one in trials)
-        self.events.info(
-            f"A draw will take {steps} steps. RMSE / spread of draws by steps, before calibration: {tried}."
-        )
+        self.events.info(f"Steps of a draw: {steps}. RMSE / spread of draws by steps, before calibration: {tried}.")
         return replace(stage, header=replace(stage.header, steps=steps))
 
     def _evidence(self, stage: Stage, patches: ScenePatches) -> Evidence:

@@ -228,7 +228,7 @@ def test_the_steps_that_are_enough_are_kept_and_calibrated_for(
     path, _ = train_stage(make_cube(values=spectra(*size)), prediction=prediction)
     assert read_header(path).stages[0].steps == steps
     assert set(calibrated_for) == ({7} if prediction == "residual" else set())
-    assert ("A draw will take 7 steps" in recorder.messages()) == (steps is not None)
+    assert ("Steps of a draw: 7" in recorder.messages()) == (steps is not None)
 
 
 def test_same_seed_gives_the_same_file(make_cube, train_stage):
