@@ -156,7 +156,11 @@ def _load_stage(header: StageHeader, tensors: Dict[str, Tensor]) -> Stage:
     network.load_state_dict({key[len("network.") :]: value for key, value in own.items() if key.startswith("network.")})
     anchor = None
     if header.prediction == "residual":
-        regression = {key[len("regression.") :]: value for key, value in own.items() if key.startswith("regression.")}
+        # Copied, as the network's are: what is loaded is the file itself, mapped into memory, which Windows lets nobody
+        # remove or replace meanwhile.
+        regression = {
+            key[len("regression.") :]: value.clone() for key, value in own.items() if key.startswith("regression.")
+        }
         anchor = Anchor.from_tensors(regression, len(header.bands), header.condition)
     return Stage(header, network.eval(), anchor)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from typing import Iterator
+
+RENAMING_AGAIN_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""How long to wait for other programs to let go of a file, time after time."""
 
 
 def partial_path(path: str) -> str:
@@ -38,6 +42,19 @@ def _remove_sidecars(path: str) -> None:
             os.remove(path + ending)
 
 
+def _rename(path: str, new: str) -> None:
+    """Give a file another name, in the place of any file that has it.
+
+    Windows refuses while another program, such as a virus scanner, looks into one of the two.
+    """
+    for seconds in RENAMING_AGAIN_SECONDS if os.name == "nt" else ():
+        with suppress(PermissionError):
+            os.replace(path, new)
+            return
+        time.sleep(seconds)
+    os.replace(path, new)
+
+
 @contextmanager
 def written_whole(path: str, resumable: bool = False) -> Iterator[str]:
     """Give the partial name to write to; rename it to `path` on success, remove it otherwise.
@@ -48,7 +65,7 @@ def written_whole(path: str, resumable: bool = False) -> Iterator[str]:
         remove_partial(path)
     try:
         yield partial_path(path)
-        os.replace(partial_path(path), path)
+        _rename(partial_path(path), path)
         _remove_sidecars(path)
     finally:
         if not resumable:

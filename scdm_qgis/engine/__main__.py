@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any, Callable, Dict, List, Optional, TextIO
 
 from scdm_qgis.core.errors import UserError
+from scdm_qgis.engine.end_of_stdin import wait_for_end_of_stdin
 from scdm_qgis.engine.events import EventWriter
 from scdm_qgis.engine.jobs import Job, job_from_json
 
@@ -99,8 +100,7 @@ def _cancel(signal_number: int, frame: Optional[FrameType]) -> None:
 
 
 def _cancel_at_end_of_stdin() -> None:
-    while os.read(0, 1024):
-        continue
+    wait_for_end_of_stdin()
     signal.raise_signal(signal.SIGTERM)
 
 
@@ -150,7 +150,7 @@ def _explain(error: Exception) -> tuple[str, str]:
     if isinstance(error, MemoryError):
         return "The computer's memory is full.", "Close other programs, or use a smaller scene, tile or batch."
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if "allocate memory" in text or "out of memory" in text.lower():
+    if any(words in text.lower() for words in ("allocate memory", "out of memory", "not enough memory")):
         return "The memory is full.", "Lower BATCH_SIZE, then TILE_SIZE or PATCH_SIZE, or set DEVICE to cpu."
     if isinstance(error, OSError) and error.strerror:
         name = f" '{error.filename}'" if error.filename else ""

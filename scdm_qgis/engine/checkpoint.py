@@ -58,7 +58,9 @@ class Checkpoint:
             changed = first_change(values["fingerprint"], self._fingerprint)
             if changed is not None:
                 raise UserError(f"The training cannot be taken up: {changed} is not what it was.", remedy)
-            training.restore(load_file(self.path), values["training"])
+            # Copied: what is loaded is the file itself, mapped, which Windows lets nobody replace meanwhile.
+            tensors = {name: tensor.clone() for name, tensor in load_file(self.path).items()}
+            training.restore(tensors, values["training"])
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
             raise UserError(f"The checkpoint '{self.path}' is damaged.", remedy) from error
         return True

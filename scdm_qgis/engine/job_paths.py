@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+import tempfile
+import unicodedata
 from typing import Optional, Sequence
 
 from scdm_qgis.core.errors import UserError
@@ -17,7 +20,9 @@ def absolute(path: str, output: bool) -> str:
 
 def same_file_key(path: str) -> str:
     """Return what is equal for two names of the same file."""
-    return os.path.normcase(os.path.realpath(path))
+    key = os.path.normcase(os.path.realpath(path))
+    # macOS takes names that differ in case, or in how letters with accents are composed, for one.
+    return unicodedata.normalize("NFC", key).casefold() if sys.platform == "darwin" else key
 
 
 def file_behind(path: str) -> Optional[str]:
@@ -62,10 +67,7 @@ def check_output(path: str, inputs: Sequence[str]) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise UserError(f"The folder '{folder}' does not exist.", "Create it, or choose another.")
-    if not os.access(folder, os.W_OK):
-        raise UserError(
-            f"The folder '{folder}' cannot be written to.", "Choose another folder, or change its permissions."
-        )
+    _check_writable(folder)
     if os.path.exists(path):
         try:
             os.replace(path, path)  # does nothing, but Windows refuses it while another program has the file open
@@ -85,7 +87,14 @@ def check_folder(path: str) -> None:
         existing = above
     if not os.path.isdir(existing):
         raise UserError(f"'{existing}' is a file.", "Give a folder; it is made where there is none.")
-    if not os.access(existing, os.W_OK):
+    _check_writable(existing)
+
+
+def _check_writable(folder: str) -> None:
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # os.access knows nothing of Windows' permissions
+    except OSError as error:
         raise UserError(
-            f"The folder '{existing}' cannot be written to.", "Choose another folder, or change its permissions."
-        )
+            f"The folder '{folder}' cannot be written to ({error.strerror}).",
+            "Choose another folder, or change its permissions.",
+        ) from error

@@ -23,7 +23,7 @@ def joined_processes(device: torch.device) -> Iterator[torch.device]:
     if cuda:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    torch.distributed.init_process_group("nccl" if cuda else "gloo")
+    torch.distributed.init_process_group("nccl" if cuda and torch.distributed.is_nccl_available() else "gloo")
     try:
         yield device
     finally:

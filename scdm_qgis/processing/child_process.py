@@ -126,8 +126,10 @@ class ChildProcess:
                 self._process.kill()
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(SECONDS_TO_END / 2)
+        # In Windows' environments python.exe starts another one, which ends, and lets go of its files, a little later.
+        patience = SECONDS_TO_END if os.name == "nt" else SECONDS_TO_END / 10
         for thread, stream in zip(self._threads, (self._process.stdout, self._process.stderr)):
-            thread.join(SECONDS_TO_END / 10)
+            thread.join(patience)
             if not thread.is_alive() and stream is not None:
                 stream.close()
 

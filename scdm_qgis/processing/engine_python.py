@@ -26,10 +26,11 @@ SETTING = "SCDM_ENGINE_PYTHON"
 SETTING_TITLE = "Python of the engine"
 SETTING_PLACE = f"Settings ▸ Options ▸ Processing ▸ Providers ▸ SCDM Spectral Super-Resolution ▸ {SETTING_TITLE}"
 
-MODULES = ("torch", "safetensors", "rasterio", "numpy", "scipy", "h5py", "matplotlib", "jinja2")
+MODULES = ("torch", "safetensors", "rasterio", "numpy", "scipy", "h5py", "matplotlib", "jinja2", "psutil")
 """What the engine imports."""
 
 _OLDEST_PYTHON = (3, 10)
+_TERMINAL = "the Command Prompt" if os.name == "nt" else "a terminal"  # PowerShell takes a quoted program for text
 _PATIENCE_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 _QUESTION = (
@@ -89,8 +90,11 @@ def _ask(python: str) -> Tuple[Tuple[int, ...], List[str]]:
     no_python = UserError(
         f"'{python}' is not a working Python.", f"Choose the Python for the engine in {SETTING_PLACE}."
     )
-    if "python" not in os.path.basename(python).lower():
-        raise no_python  # QGIS itself calls itself sys.executable, and would open another window
+    name = os.path.basename(python).lower()
+    # QGIS itself calls itself sys.executable, and would open another window; python-qgis.bat would bring QGIS's
+    # libraries into the engine.
+    if "python" not in name or name.endswith((".bat", ".cmd")):
+        raise no_python
     with working_folder() as folder:
         try:
             child = ChildProcess([python, "-c", _QUESTION, *MODULES], folder)
@@ -130,16 +134,20 @@ def _qgis_pythons() -> List[str]:
 def _how_to_complete(python: str) -> str:
     requirements = plugin_file("requirements.txt")
     return (
-        f'Run this in a terminal: "{python}" -m pip install -r "{requirements}" '
+        f'Run this in {_TERMINAL}: "{python}" -m pip install -r "{requirements}" '
         f"or choose another Python in {SETTING_PLACE}."
     )
 
 
 def _how_to_make_one() -> str:
     folder = os.path.join(os.path.expanduser("~"), "scdm-engine")
-    base, made = ("py", r"Scripts\python.exe") if os.name == "nt" else ("python3", "bin/python")
+    made = r"Scripts\python.exe" if os.name == "nt" else "bin/python"
+    # Neither Windows nor macOS has a Python that would do; the newest may be too new for what is to be installed.
+    first, base = "", "python3"
+    if os.name == "nt" or sys.platform == "darwin":
+        first, base = "install Python 3.12 from python.org, then ", "py -3.12" if os.name == "nt" else "python3.12"
     python = os.path.join(folder, made)
     return (
-        f'Make one: in a terminal run {base} -m venv "{folder}" and then '
+        f'Make one: {first}in {_TERMINAL} run {base} -m venv "{folder}" and then '
         f'"{python}" -m pip install -r "{plugin_file("requirements.txt")}", and choose {python} in {SETTING_PLACE}.'
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence
 
 from qgis.PyQt.QtCore import QEvent, Qt, pyqtSignal
-from qgis.PyQt.QtGui import QKeyEvent, QKeySequence
+from qgis.PyQt.QtGui import QKeyEvent
 from qgis.PyQt.QtWidgets import QAbstractItemView, QApplication, QTableWidget, QTableWidgetItem
 
 from scdm_qgis.profile.numbers import Difference
@@ -23,6 +23,7 @@ _COLUMNS = {
     "Prediction": "The prediction, or why there is none here",
     "Ground truth": "The ground truth, or why there is none here",
 }
+_DELETE = (Qt.Key.Key_Delete, Qt.Key.Key_Backspace)  # the key named delete on a Mac's keyboard is Backspace
 _WIDEST_COLUMN = 170
 _ROW_HEIGHT = 24
 
@@ -83,15 +84,15 @@ class NumberTable(QTableWidget):
         return list(found)
 
     def event(self, event: QEvent) -> bool:
-        """Keep the Delete key from QGIS's own deletion of features."""
-        if event.type() == QEvent.Type.ShortcutOverride and event.matches(QKeySequence.StandardKey.Delete):
+        """Keep the keys that delete from QGIS's own deletion of features."""
+        if event.type() == QEvent.Type.ShortcutOverride and event.key() in _DELETE:
             event.accept()
             return True
         return bool(super().event(event))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Ask for the selected pins to be removed when Delete is pressed."""
-        if event.matches(QKeySequence.StandardKey.Delete):
+        if event.key() in _DELETE:
             self.removal_asked.emit()
         else:
             super().keyPressEvent(event)

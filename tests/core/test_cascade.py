@@ -35,6 +35,13 @@ def test_file_keeps_everything(file, make_stage, make_cascade):
         assert all(torch.equal(value, theirs.tensors()[key]) for key, value in ours.tensors().items())
 
 
+def test_a_loaded_cascade_holds_no_file(file):
+    """Windows would let nobody remove or replace it."""
+    cascade = Cascade.load(file)
+    assert len(cascade.stages) == 2
+    assert file not in Path("/proc/self/maps").read_text()
+
+
 def test_stages_assemble_in_any_order(make_stage, make_cascade):
     together = assemble([make_cascade(make_stage(2)), make_cascade(make_stage(1))])
     assert [stage.header.index for stage in together.stages] == [1, 2]

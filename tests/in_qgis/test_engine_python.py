@@ -93,6 +93,16 @@ def test_a_qgis_that_does_not_know_its_own_name_is_no_error(
     assert "-m venv" in said and "requirements.txt" in said and engine_python.SETTING_PLACE in said
 
 
+@pytest.mark.parametrize("name", ["python-qgis.bat", "python.cmd"])
+def test_a_script_that_starts_qgis_python_is_refused(
+    script: Callable[[str, str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    started = tmp_path / "started"
+    choose_in_settings(monkeypatch, script(name, f'touch "{started}"; exec "{sys.executable}" "$@"'))
+    assert "is not a working Python" in refusal()
+    assert not started.exists()
+
+
 @pytest.mark.parametrize("code", ["exit 3", "echo hello", "echo '{}'", "kill -9 $$"])
 def test_what_only_calls_itself_python_is_refused(
     script: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch, code: str
