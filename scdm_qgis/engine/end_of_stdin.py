@@ -10,16 +10,16 @@ POLL_SECONDS = 0.1
 
 
 def wait_for_end_of_stdin() -> None:
-    """Wait until standard input, a pipe, has no other end any more; what comes from there is thrown away."""
-    if sys.platform != "win32":
+    """Wait until standard input, a pipe, has no other end any more; what comes from there counts for nothing."""
+    if sys.platform == "win32":
+        # Windows lets one call at a time use a pipe. While a read waits, libraries that look at standard input when
+        # they are loaded, as OpenBLAS does for numpy, wait for it as well: for ever. Peeking returns at once.
+        import ctypes
+        import msvcrt
+
+        pipe = ctypes.c_void_p(msvcrt.get_osfhandle(0))
+        while ctypes.windll.kernel32.PeekNamedPipe(pipe, None, 0, None, None, None):
+            time.sleep(POLL_SECONDS)
+    else:
         while os.read(0, 1024):
             continue
-        return
-    # Windows lets one call at a time use a pipe. While a read waits, libraries that look at standard input when they
-    # are loaded, as OpenBLAS does for numpy, wait for it as well: for ever. Peeking returns at once.
-    import ctypes
-    import msvcrt
-
-    pipe = ctypes.c_void_p(msvcrt.get_osfhandle(0))
-    while ctypes.windll.kernel32.PeekNamedPipe(pipe, None, 0, None, None, None):
-        time.sleep(POLL_SECONDS)
