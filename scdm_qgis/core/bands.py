@@ -116,7 +116,7 @@ def choose_rgb_bands(
         if len(chosen) != 3:
             raise UserError(
                 f"RGB_BANDS names {len(chosen)} bands.",
-                "Name three: the red, the green and the blue band, such as 60,30,10.",
+                "Name three: the red, the green and the blue band, such as 30,20,10.",
             )
         return chosen[0], chosen[1], chosen[2]
     by_wavelength = _nearest_rgb(wavelengths_nm, usable) if wavelengths_nm is not None else None
@@ -125,9 +125,15 @@ def choose_rgb_bands(
     unknown = wavelengths_nm is None or not any(wavelengths_nm)
     if by_position and band_count in (3, 4) and unknown and (usable is None or all(usable[:3])):
         return 1, 2, 3
+    if unknown:
+        raise UserError(
+            f"Which of the {band_count} bands are red, green and blue is not known from wavelengths.",
+            "Fill in RGB_BANDS with the three band numbers: red, green, blue.",
+        )
     raise UserError(
-        f"Which of the {band_count} bands are red, green and blue is not known from wavelengths.",
-        "Fill in RGB_BANDS with the three band numbers, such as 60,30,10.",
+        f"Of the {band_count} bands' wavelengths none is near that of red, of green, or of blue (640, 550, 460 nm), "
+        "or the band that is must not be used.",
+        "Choose a raster that has all three, or name three bands in RGB_BANDS: red, green, blue.",
     )
 
 

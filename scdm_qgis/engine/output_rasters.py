@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Type
 
 import numpy as np
+from affine import Affine
 
 from scdm_qgis.core.cascade_header import CascadeHeader, StageHeader
 from scdm_qgis.core.whole_file import partial_path
@@ -192,6 +193,14 @@ def _values(product: Product, spectra: TileSpectra, number: int) -> np.ndarray:
     return values[number]
 
 
+def _transform_at(cube: Cube, row: int, column: int) -> Affine:
+    """Return the geotransform of a part of the input that begins there."""
+    if cube.transform == Affine.identity() and (row or column):
+        # A raster without a geotransform lies upright below QGIS's x axis, a pixel to a unit. So do its parts.
+        return Affine(1, 0, column, 0, -1, -row)
+    return cube.transform * Affine.translation(column, row)
+
+
 def _output_format(
     cube: Cube, window: Window, stage: StageHeader, product: Product, tags: Dict[str, str]
 ) -> OutputFormat:
@@ -202,7 +211,7 @@ def _output_format(
         dtype=product.dtype,
         nodata=product.nodata,
         crs=cube.crs,
-        transform=cube.transform * cube.transform.translation(column, row),
+        transform=_transform_at(cube, row, column),
         wavelengths_nm=stage.wavelengths_nm,
         fwhm_nm=stage.fwhm_nm,
         band_count=len(stage.bands),

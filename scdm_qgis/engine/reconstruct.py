@@ -36,6 +36,9 @@ from scdm_qgis.raster.block_cache import fit_block_cache
 from scdm_qgis.raster.cube import Cube, open_cube
 from scdm_qgis.raster.tiles import Tile
 
+NOTEWORTHY_SHARE = 0.001
+"""Share of values from which on clipping them is more than the odd noisy pixel."""
+
 
 def run(job: RgbToHyperspectral, events: EventWriter) -> Dict[str, Any]:
     """Write the reconstruction; raises UserError for anything the user can put right."""
@@ -233,7 +236,8 @@ def _fingerprint(
 
 def _warn_of_clipping(clipped: int, values: int, events: EventWriter) -> None:
     if clipped:
-        events.warning(
+        tell = events.warning if clipped > NOTEWORTHY_SHARE * values else events.info
+        tell(
             f"{clipped} of {values} values lay outside the output's data type and were clipped to its "
             "limits. Where that is much, check that the input has the unit of the training data."
         )

@@ -128,7 +128,7 @@ class StageTrainer:
             )
             return judged.rmse, judged.sam
 
-        judged_iterations = math.ceil(JUDGED_SHARE * self.settings.iterations)
+        expect, judged_iterations = stage.anchor.expect, math.ceil(JUDGED_SHARE * self.settings.iterations)
         finishing = training.iteration > judged_iterations
         train(training, patches, after, judged_iterations, judge_weights)
         self.progress.say("Calibrating on the hold-out")
@@ -137,6 +137,7 @@ class StageTrainer:
         calibrated = calibrate(judged, evidence, left_out)
         result = replace(
             result,
+            regression=judge(lambda condition: expect(condition).estimate, batches, self.normalisation),
             loss=hold_out_loss(judged, batches, self.settings),
             stage=judge(posterior_mean(calibrated, self.settings.bfloat16), batches, self.normalisation),
             curve=tuple(training.judgements),
@@ -178,15 +179,18 @@ class StageTrainer:
         folds = [(replace(fold, header=header), part) for fold, part in folds]
         evidence = Evidence.join([self._evidence(fold, part) for fold, part in folds])
         left_out = np.concatenate(left)
-        own, ridge = Errors(self.normalisation), Errors(self.normalisation)
+        own, regression, ridge = (Errors(self.normalisation) for _ in range(3))
         for fold, part in folds:
             estimate = posterior_mean(calibrate(fold, evidence, left_out), settings.bfloat16)
             plain = fit_plain_ridge(self.header, part)
             for batch in part.hold_out_batches(validation.MOST_PATCHES, PATCHES_AT_ONCE):
                 own.add(estimate(batch.condition), batch)
+                if fold.anchor is not None:
+                    regression.add(fold.anchor.expect(batch.condition).estimate, batch)
                 ridge.add(plain(batch.condition), batch)
         coverage = measure_coverage(evidence, left_out)
-        result = Validation(True, None, own.judgement(), ridge.judgement(), (), coverage)
+        numbers = own.judgement(), ridge.judgement(), regression.judgement()
+        result = Validation(True, None, *numbers, coverage=coverage)
         return calibrate(replace(stage, header=header), evidence, left_out), result
 
     def _with_fewest_steps(self, stage: Stage, patches: ScenePatches) -> Stage:

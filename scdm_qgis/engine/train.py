@@ -97,7 +97,7 @@ def _run(job: TrainCascadeStage, device: torch.device, events: EventWriter) -> D
     stage, training, validation = trainer.train(patches, checkpoint, job.resume)
     if left_out:
         stage, validation = trainer.calibrate_by_leaving_out(stage, patches)
-    _log_validation(validation, events)
+    _log_validation(validation, job.stage, events)
     cascade_header = CascadeHeader(
         stages=(header_with_second_moment(stage, patches),),
         normalisation=normalisation,
@@ -264,7 +264,7 @@ def _log_plan(
     events.info(f"Preset {job.preset}, {recipe.prediction} prediction, {recipe.iterations} iterations on {computing}.")
 
 
-def _log_validation(validation: Optional[Validation], events: EventWriter) -> None:
+def _log_validation(validation: Optional[Validation], stage_index: int, events: EventWriter) -> None:
     if validation is None:
         events.warning(NO_HOLD_OUT)
         return
@@ -274,7 +274,11 @@ def _log_validation(validation: Optional[Validation], events: EventWriter) -> No
     events.info(f"Ridge regression there: RMSE {validation.ridge.rmse:.4g}, SAM {validation.ridge.sam:.4f} rad.")
     if validation.stage is None:
         return
-    events.info(f"This stage there: RMSE {validation.stage.rmse:.4g}, SAM {validation.stage.sam:.4f} rad.")
+    given = " given the true bands of the stage before" if stage_index > 1 else ""
+    events.info(f"This stage there{given}: RMSE {validation.stage.rmse:.4g}, SAM {validation.stage.sam:.4f} rad.")
+    if validation.regression is not None:
+        alone = validation.regression
+        events.info(f"Its regression alone, without the network: RMSE {alone.rmse:.4g}, SAM {alone.sam:.4f} rad.")
     if validation.coverage is not None:
         one, two = validation.coverage
         events.info(f"Within one and two standard deviations of draws there: {one:.0%} and {two:.0%} of the errors.")

@@ -14,8 +14,12 @@ from scdm_qgis.engine.validation import NO_HOLD_OUT, WORSE_THAN_RIDGE, Judgement
 
 EXPLANATION = (
     "RMSE is the root mean square error in the data's units, SAM the mean angle between predicted and true "
-    "spectra in radians; lower is better for both. The stage was given the true coarser bands here, so a cascade "
-    "as a whole does worse than its last stage alone: use Evaluate Reconstruction to judge it."
+    "spectra in radians; lower is better for both."
+)
+
+TRUE_BANDS_GIVEN = (
+    "The stage was given the true bands of the stage before, so a cascade as a whole does worse than its last stage "
+    "alone: use Evaluate Reconstruction to judge it."
 )
 
 LEFT_OUT = (
@@ -50,7 +54,7 @@ def render_training_report(
     return render_report(
         f"Training of stage {stage.index} of {stage.of}",
         [
-            Section("Result on unseen pixels", _verdict(validation), _validation_table(validation)),
+            Section("Result on unseen pixels", _verdict(validation, stage.index), _validation_table(validation)),
             Section("While it was trained", pictures=curves),
             Section("Scenes", table=_scenes_table(header)),
             Section("Settings", table=_settings_table(job, header)),
@@ -58,7 +62,7 @@ def render_training_report(
     )
 
 
-def _verdict(validation: Optional[Validation]) -> List[str]:
+def _verdict(validation: Optional[Validation], stage_index: int) -> List[str]:
     if validation is None:
         return [NO_HOLD_OUT]
     if validation.stage is None:
@@ -73,6 +77,8 @@ def _verdict(validation: Optional[Validation]) -> List[str]:
     if not validation.beats_ridge:
         sentences.append(WORSE_THAN_RIDGE)
     sentences.append(EXPLANATION)
+    if stage_index > 1:
+        sentences.append(TRUE_BANDS_GIVEN)
     if validation.coverage is not None:
         one, two = validation.coverage
         sentences.append(
@@ -88,7 +94,10 @@ def _validation_table(validation: Optional[Validation]) -> Optional[Table]:
         return None
     own = ("", "") if validation.stage is None else _numbers(validation.stage)
     loss = "" if validation.loss is None else f"{validation.loss:.4f}"
-    rows = [("This stage", *own, loss), ("Plain ridge regression", *_numbers(validation.ridge), "")]
+    rows = [("This stage", *own, loss)]
+    if validation.regression is not None:
+        rows.append(("Its regression alone, without the network", *_numbers(validation.regression), ""))
+    rows.append(("Plain ridge regression", *_numbers(validation.ridge), ""))
     return Table(("", "RMSE", "SAM (rad)", "Loss"), rows)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import List, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from scdm_qgis.core.bands import RGB_TOLERANCE_NM
 from scdm_qgis.core.cascade_header import CascadeHeader
 from scdm_qgis.core.rgb_comparison import rgb_differences
 from scdm_qgis.core.rgb_noise import measure_detail
@@ -24,7 +25,7 @@ SAMPLES_A_SIDE = 12
 def warn_of_unlike_input(
     cube: Cube, rgb_bands: Sequence[int], window: Window, header: CascadeHeader, events: EventWriter
 ) -> None:
-    """Log a warning for every way in which the RGB pixels differ; nothing where the model does not know its own.
+    """Log a warning for every way in which the RGB bands and their pixels differ, as far as the model knows its own.
 
     Args:
         cube: the input.
@@ -33,6 +34,7 @@ def warn_of_unlike_input(
         header: of the model.
         events: where to log.
     """
+    _compare_wavelengths(cube.spectrum.wavelengths_nm, rgb_bands, header, events)
     if header.rgb_distribution is None:
         return
     pixels, detail = _sample(cube, rgb_bands, window)
@@ -43,6 +45,27 @@ def warn_of_unlike_input(
         events.warning(
             "Spectra of pixels unlike the training data are guesses. Train on scenes that hold such pixels, or check "
             "that INPUT has the unit of the training data."
+        )
+
+
+def _compare_wavelengths(
+    wavelengths_nm: Optional[Sequence[Optional[float]]],
+    rgb_bands: Sequence[int],
+    header: CascadeHeader,
+    events: EventWriter,
+) -> None:
+    if wavelengths_nm is None:
+        return
+    last, known = header.stages[-1], next((s.condition.rgb_bands for s in header.stages if s.condition.rgb_bands), ())
+    if last.wavelengths_nm is None or not set(known) <= set(last.bands):
+        return
+    here = [wavelengths_nm[band - 1] for band in rgb_bands]
+    there = [last.wavelengths_nm[last.bands.index(band)] for band in known]
+    if any(a is not None and b is not None and abs(a - b) > RGB_TOLERANCE_NM for a, b in zip(here, there)):
+        found, trained = (", ".join("?" if nm is None else f"{nm:.0f}" for nm in of) for of in (here, there))
+        events.warning(
+            f"Red, green and blue are bands of {found} nm; the model was trained with bands of {trained} nm. "
+            "Check the numbers and the order of RGB_BANDS."
         )
 
 

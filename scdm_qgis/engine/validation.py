@@ -50,6 +50,7 @@ class Validation:
         stage: of the posterior-mean estimate; None for stages without a regression, which have no such
             estimate worth judging in one pass.
         ridge: of plain ridge regression from the same condition.
+        regression: of the regression under the stage's network alone; None where there is none.
         curve: (iteration, RMSE, SAM) while it was trained.
         coverage: shares of values within one and two standard deviations of draws, each measured with
             the spread fitted to other patches; None where nothing was calibrated.
@@ -59,6 +60,7 @@ class Validation:
     loss: Optional[float]
     stage: Optional[Judgement]
     ridge: Judgement
+    regression: Optional[Judgement] = None
     curve: Tuple[Tuple[int, float, float], ...] = ()
     coverage: Optional[Tuple[float, float]] = None
 

@@ -64,7 +64,9 @@ def _keep_or_remove(outputs: Sequence[str], feedback: QgsProcessingFeedback) -> 
             remove_partial(path)
     if kept:
         names = ", ".join(f"'{path}'" for path in kept)
-        feedback.pushInfo(f"The work so far is kept in {names}: run again with RESUME to go on from there.")
+        feedback.pushInfo(
+            f"The work so far is kept in {names}: run again with RESUME, and all else as it was, to go on."
+        )
 
 
 def run_engine(python: str, arguments: Sequence[str], folder: str, feedback: QgsProcessingFeedback) -> Dict[str, Any]:

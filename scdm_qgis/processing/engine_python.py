@@ -34,8 +34,10 @@ _TERMINAL = "the Command Prompt" if os.name == "nt" else "a terminal"  # PowerSh
 _PATIENCE_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 _QUESTION = (
-    "import importlib.util, json, sys;"
+    "import importlib.util, json, os, sys, sysconfig;"
     "print(json.dumps({'version': sys.version_info[:2],"
+    " 'managed': sys.prefix == sys.base_prefix and"
+    " os.path.exists(os.path.join(sysconfig.get_path('stdlib'), 'EXTERNALLY-MANAGED')),"
     " 'missing': [name for name in sys.argv[1:] if importlib.util.find_spec(name) is None]}))"
 )
 
@@ -73,20 +75,22 @@ def _complete_python(python: str) -> str:
     path = os.path.abspath(path)
     changed = os.path.getmtime(path)
     if _found_complete.get(path) != changed:
-        version, missing = _ask(path)
+        version, missing, managed = _ask(path)
         if version < _OLDEST_PYTHON:
             raise UserError(
                 f"The engine's Python '{python}' is version {'.'.join(map(str, version))}.",
                 f"Choose Python {'.'.join(map(str, _OLDEST_PYTHON))} or newer in {SETTING_PLACE}.",
             )
         if missing:
-            raise UserError(f"The engine's Python '{python}' lacks {', '.join(missing)}.", _how_to_complete(path))
+            raise UserError(
+                f"The engine's Python '{python}' lacks {', '.join(missing)}.", _how_to_complete(path, managed)
+            )
         _found_complete[path] = changed
     return path
 
 
-def _ask(python: str) -> Tuple[Tuple[int, ...], List[str]]:
-    """Return a Python's version and those of `MODULES` that it lacks."""
+def _ask(python: str) -> Tuple[Tuple[int, ...], List[str], bool]:
+    """Return a Python's version, those of `MODULES` that it lacks, and whether pip may install nothing into it."""
     no_python = UserError(
         f"'{python}' is not a working Python.", f"Choose the Python for the engine in {SETTING_PLACE}."
     )
@@ -108,7 +112,8 @@ def _ask(python: str) -> Tuple[Tuple[int, ...], List[str]]:
         child.stop()
     try:
         values = json.loads(answer)
-        return tuple(int(part) for part in values["version"]), [str(name) for name in values["missing"]]
+        version = tuple(int(part) for part in values["version"])
+        return version, [str(name) for name in values["missing"]], bool(values.get("managed"))
     except (ValueError, KeyError, TypeError) as error:
         raise no_python from error
 
@@ -131,11 +136,13 @@ def _qgis_pythons() -> List[str]:
     return list(dict.fromkeys(found))
 
 
-def _how_to_complete(python: str) -> str:
+def _how_to_complete(python: str, managed: bool) -> str:
+    if managed:  # as the system's own is on Debian and others
+        return f"The system lets pip install nothing into it. {_how_to_make_one()}"
     requirements = plugin_file("requirements.txt")
     return (
-        f'Run this in {_TERMINAL}: "{python}" -m pip install -r "{requirements}" '
-        f"or choose another Python in {SETTING_PLACE}."
+        f'Run this in {_TERMINAL}: "{python}" -m pip install -r "{requirements}". '
+        f"Or choose another Python in {SETTING_PLACE}."
     )
 
 

@@ -153,6 +153,11 @@ class SampleSpectralProfilesAlgorithm(ScdmAlgorithm):
                 raster.close()
         for raster in rasters:
             feedback.pushInfo(raster.account())
+        if not feedback.isCanceled() and not any(raster.points_read for raster in rasters):
+            feedback.pushWarning(
+                "The table is empty: none of the points lies in any of the rasters. Check that POINTS has geometries, "
+                "and the CRS of points and rasters."
+            )
         if feedback.isCanceled():
             del sink  # closes the file
             if table.lower().endswith(".shp"):  # several files, and without geometries that one is none of them
@@ -200,7 +205,7 @@ class _OpenRaster:
     def __init__(self, source: _Input, points_crs: QgsCoordinateReferenceSystem, context: QgsProcessingContext) -> None:
         self._name = source.name
         self._reader = _open(source)
-        self._points = 0
+        self.points_read = 0
         self._outside = 0
         crs = source.crs
         if crs is None:
@@ -213,7 +218,7 @@ class _OpenRaster:
         self._reader.close()
 
     def account(self) -> str:
-        return f"{self._name}: {self._points} points read, {self._outside} outside"
+        return f"{self._name}: points read {self.points_read}, outside {self._outside}"
 
     def rows_at(self, feature: QgsFeature, side: int) -> List[QgsFeature]:
         """Return a row a band for each point of a feature that lies in the raster."""
@@ -223,7 +228,7 @@ class _OpenRaster:
             if pixel is None:
                 self._outside += 1
                 continue
-            self._points += 1
+            self.points_read += 1
             values = self._reader.read_window(*pixel, side).mean.tolist()
             wavelengths = self._reader.summary.spectrum.wavelengths_nm or (None,) * len(values)
             for band, (wavelength, value) in enumerate(zip(wavelengths, values), start=1):

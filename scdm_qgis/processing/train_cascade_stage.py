@@ -159,7 +159,7 @@ class TrainCascadeStageAlgorithm(JobAlgorithm):
         double = QgsProcessingParameterNumber.Type.Double
         self.add(
             QgsProcessingParameterEnum("PREDICTION", "Prediction", list(PREDICTIONS), False, None, True, True),
-            "What the network predicts; empty for the preset's. residual adds to a linear regression and is best "
+            "What the network predicts; empty for the preset's. residual adds to a closed-form regression and is best "
             "for short training, noise is the paper's and needs the paper's long training.",
             advanced=True,
         )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from affine import Affine
 from rasterio.shutil import copy
 
 from scdm_qgis.core.cascade import Cascade
@@ -15,6 +16,7 @@ from scdm_qgis.engine import assemble, reconstruct, tile_reconstructor
 from scdm_qgis.engine.jobs import AssembleCascade, RgbToHyperspectral
 from scdm_qgis.engine.train import CONTEXT_SIGMAS
 from scdm_qgis.raster.cube import open_cube
+from tests.conftest import write_raster
 from tests.engine.conftest import GEOREFERENCE, spectra
 
 
@@ -117,6 +119,27 @@ def test_extent_gives_the_pixels_of_the_whole(run, make_cube):
     with rasterio.open(path) as dataset:
         assert dataset.transform * (0, 0) == (400060, 5799800)
     assert np.array_equal(read(path)[0], whole[:, 40:70, 12:50])
+
+
+def test_a_part_of_a_raster_without_place_lies_where_qgis_shows_it(run, tmp_path):
+    """Which is upright below the x axis; the engine counts an extent's rows from the top."""
+    source = write_raster(tmp_path / "nowhere.tif", spectra())
+    whole, _ = run(source, tile_size=32, overlap=8)
+    part, _ = run(source, "part.tif", tile_size=32, overlap=8, extent=[12, 40, 50, 70])
+    with rasterio.open(part) as dataset:
+        assert dataset.transform == Affine(1, 0, 12, 0, -1, -40)
+    with rasterio.open(whole) as dataset:
+        assert dataset.transform == Affine.identity()
+    assert np.array_equal(read(part)[0], read(whole)[0][:, 40:70, 12:50])
+
+
+def test_bands_of_other_wavelengths_than_the_models_are_pointed_out(run, make_cube, recorder):
+    """The model knows those of its RGB bands, 5, 3 and 2."""
+    source = make_cube()
+    run(source)
+    assert "the model was trained with bands of" not in recorder.messages()
+    run(source, rgb_bands="2,3,5")
+    assert "Check the numbers and the order of RGB_BANDS" in recorder.messages()
 
 
 def test_an_input_unlike_the_training_data_is_pointed_out_before_the_start(run, make_cube, recorder):

@@ -276,12 +276,16 @@ def test_nan_and_infinite_pixels_are_nodata(make_cube, train_stage):
     assert read_header(path).training[0]["scenes"][0]["valid_pixels"] == 96 * 64 - 17
 
 
-def test_report(make_cube, train_stage, tmp_path):
+def test_report(make_cube, train_stage, tmp_path, recorder):
     report = str(tmp_path / "report.html")
-    _, results = train_stage(make_cube("<b>scene.tif"), report=report)
+    path, results = train_stage(make_cube("<b>scene.tif"), report=report)
+    judged = read_header(path).training[0]["validation"]
+    # After two iterations the network has next to nothing to say beside its regression, and both numbers are there.
+    assert judged["stage"]["rmse"] == pytest.approx(judged["regression"]["rmse"], rel=0.05)
+    assert f"Its regression alone, without the network: RMSE {judged['regression']['rmse']:.4g}" in recorder.messages()
     text = Path(report).read_text(encoding="utf-8")
     assert results["REPORT"] == report
-    assert "ridge regression" in text
+    assert "ridge regression" in text and "Its regression alone, without the network" in text
     assert "data:image/svg+xml" in text
     assert "&lt;b&gt;scene" in text and "<b>scene" not in text
 

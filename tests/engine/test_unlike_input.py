@@ -31,6 +31,8 @@ def test_the_noise_of_real_scenes_is_compared(scene, recorder, trained, reconstr
     known = measure_distribution(np.ascontiguousarray(values[:, valid].T), measure_detail(values, valid))
     with open_cube(scene(reconstructed)) as cube:
         window = 0, 0, cube.height, cube.width
-        warn_of_unlike_input(cube, rgb, window, SimpleNamespace(rgb_distribution=known), recorder.events)
+        stage = SimpleNamespace(wavelengths_nm=None, bands=rgb, condition=SimpleNamespace(rgb_bands=rgb))
+        header = SimpleNamespace(rgb_distribution=known, stages=[stage])
+        warn_of_unlike_input(cube, rgb, window, header, recorder.events)
     said = [line for line in recorder.messages().splitlines() if "noisier" in line]
     assert [colour for colour in ("red", "green", "blue") if any(f"{colour} (" in line for line in said)] == noisy

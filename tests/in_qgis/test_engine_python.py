@@ -122,6 +122,17 @@ def test_a_missing_library_is_named_with_the_command_that_gets_it(
     assert f'"{python}" -m pip install -r ' in said
 
 
+def test_a_python_that_pip_may_not_change_is_replaced(
+    script: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as Debian's own."""
+    python = script("python3", 'echo \'{"version": [3, 11], "missing": ["torch"], "managed": true}\'')
+    choose_in_settings(monkeypatch, python)
+    said = refusal()
+    assert "lacks torch. The system lets pip install nothing into it. Make one: " in said
+    assert f'"{python}" -m pip' not in said
+
+
 def test_an_old_python_is_refused(script: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     choose_in_settings(monkeypatch, script("python3", 'echo \'{"version": [3, 7], "missing": []}\''))
     assert "is version 3.7. Choose Python 3.10 or newer" in refusal()

@@ -69,8 +69,18 @@ def test_the_table_holds_what_the_rasters_hold(run: Run, points: Any, rasters: A
         for band in range(3):
             expected.append((number, "the other", band + 1, NULL, float(values[band, row, column] + 1)))
     assert rows == expected
-    assert "one: 3 points read, 1 outside" in feedback.textLog()
+    assert "one: points read 3, outside 1" in feedback.textLog()
     assert feedback.progress() == 100
+
+
+def test_an_empty_table_is_pointed_out(run: Run, rasters: Any, tmp_path: Path) -> None:
+    nowhere = QgsVectorLayer("Point?crs=EPSG:4326", "nowhere", "memory")
+    nowhere.dataProvider().addFeatures([QgsFeature()])
+    inputs = {"POINTS": nowhere, "INPUTS": [rasters.write(tmp_path / "one.tif", rasters.smooth())]}
+    feedback = QgsProcessingFeedback()
+    rows = rows_of(run("sample_spectral_profiles", {**inputs, "OUTPUT": str(tmp_path / "t.csv")}, feedback)["OUTPUT"])
+    assert rows == []
+    assert "The table is empty" in feedback.textLog()
 
 
 def test_the_window_is_averaged(run: Run, points: Any, rasters: Any, tmp_path: Path) -> None:
