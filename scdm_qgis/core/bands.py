@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from scdm_qgis.core.errors import UserError
@@ -64,8 +65,9 @@ def parse_band_numbers(bands: BandNumbers, band_count: int) -> Tuple[int, ...]:
                 f"Band {number} does not exist: the raster has {band_count} bands.",
                 f"Give band numbers from 1 to {band_count}.",
             )
-    if len(set(numbers)) != len(numbers):
-        raise UserError("A band is named twice.", "Name every band once.")
+    twice = next((number for number, times in Counter(numbers).items() if times > 1), None)
+    if twice is not None:
+        raise UserError(f"Band {twice} is named twice.", "Name every band once.")
     return tuple(numbers)
 
 

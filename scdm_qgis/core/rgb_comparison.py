@@ -71,7 +71,7 @@ def _noisier(own: Optional[Noise], trained: Optional[Noise], brightness_range: f
     if own is None or trained is None:
         return []
     noisy = [
-        f"{colour} ({here:.2g}, there {there:.2g})"
+        f"{colour} ({_about(here)}, there {_about(there)})"
         for colour, here, there in zip(("red", "green", "blue"), own, trained)
         if here > max(NOISIER_FACTOR * there, NOTEWORTHY_NOISE * brightness_range)
     ]
@@ -81,6 +81,11 @@ def _noisier(own: Optional[Noise], trained: Optional[Noise], brightness_range: f
         "The input is noisier than the training data, or its finest detail is more colourful, by the standard "
         f"deviation in {', '.join(noisy)}: spectra err more than UNCERTAINTY says."
     ]
+
+
+def _about(value: float) -> str:
+    """Return a number in two digits, without an exponent where it is none of the very large or very small."""
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def _is_other_unit(own_median: float, median: float) -> bool:
@@ -100,7 +105,7 @@ def _other_unit(rgb: np.ndarray, own_median: float, median: float, trained_on_by
             f" Its values lie from 0 to {LARGEST_BYTE}, as in a picture for the screen, but the model was trained on "
             "reflectance or radiance."
         )
-    return f"{sentence} Multiplied by about {median / own_median:.2g} the input would fit, if it is linear."
+    return f"{sentence} Multiplied by about {_about(median / own_median)} the input would fit, if it is linear."
 
 
 def _shares(rgb: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:

@@ -214,7 +214,7 @@ def _say(evaluation: Evaluation, events: EventWriter) -> None:
     identical = sum(band.psnr == math.inf for band in evaluation.per_band)
     if identical:
         others = "and MPSNR is the mean of the others" if identical < len(evaluation.per_band) else "and so is MPSNR"
-        events.info(f"{identical} bands are identical: their PSNR is infinite, {others}.")
+        events.info(f"Identical bands: {identical}. Their PSNR is infinite, {others}.")
     if math.isnan(evaluation.mssim):
         events.warning("MSSIM is undefined: nowhere are 11 x 11 pixels valid together.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -128,6 +129,4 @@ def check_footprint(needed: Footprint, products: Sequence[Product], events: Even
 
 
 def _gigabytes(size: int) -> str:
-    if size < 1e6:
-        return "less than 1 MB"
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{math.ceil(size / 1e6)} MB"

@@ -239,7 +239,7 @@ class StageTrainer:
             first = training.iteration - 1 if first is None else first
             done = training.iteration - first
             patches = done * self.settings.batch_size * training.processes.count
-            rate = f"{patches / max(time.monotonic() - started, 1e-9):.0f} patches a second"
+            rate = f"patches a second: {patches / max(time.monotonic() - started, 1e-9):.0f}"
             known = f", loss {training.last_loss:.4f}" if math.isfinite(training.last_loss) else ""
             self.progress.advance(1, f"Iteration {training.iteration} of {iterations}{known}, {rate}")
             if training.iteration % log_every == 0:

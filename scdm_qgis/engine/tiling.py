@@ -102,5 +102,8 @@ def extent_window(extent: Optional[Sequence[float]], cube: Cube) -> Window:
         min(cube.height, math.ceil(max(rows) - slack)),
     )
     if left >= right or top >= bottom:
-        raise UserError("EXTENT does not touch the raster.", "Draw it on the raster, in the raster's CRS.")
+        raise UserError(
+            f"EXTENT does not touch the raster, which has {cube.height} x {cube.width} pixels.",
+            "Draw it on the raster, in the raster's CRS." if cube.has_place else "Give it in pixels of the raster.",
+        )
     return top, left, bottom - top, right - left

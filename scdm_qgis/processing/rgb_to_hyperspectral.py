@@ -108,7 +108,8 @@ class RgbToHyperspectralAlgorithm(JobAlgorithm):
         self.add(
             QgsProcessingParameterNumber("STEPS", "Steps", integer, optional=True, minValue=1, maxValue=100000),
             "Steps of a draw; empty for the model's, as many as training found enough, or for 20 (ddim) or 8 with "
-            "another sampler than the model's. Fewer are faster and smoother.",
+            "another sampler than the model's. Fewer are faster and smoother. Leave empty with SAMPLES 0, whose "
+            "estimate is best in one.",
             advanced=True,
         )
         self.add(

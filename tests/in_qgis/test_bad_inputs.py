@@ -104,7 +104,7 @@ RECONSTRUCT = rows(
     ("no steps", lambda f: {"STEPS": 0}, "STEPS is 0."),
     ("more steps than the model has", lambda f: {"STEPS": 5000, "SAMPLES": 1}, "STEPS"),
     ("best estimate by a sampler of draws", lambda f: {"SAMPLER": "dpmpp"}, "SAMPLES 0, is made by ddim; dpmpp makes"),
-    ("extent elsewhere", lambda f: {"EXTENT": "0,1,0,1"}, "EXTENT does not touch the raster."),
+    ("extent elsewhere", lambda f: {"EXTENT": "0,1,0,1"}, "EXTENT does not touch the raster"),
     (
         "temporary output resumed",
         lambda f: {"UNCERTAINTY": "TEMPORARY_OUTPUT", "SAMPLES": 2, "RESUME": True},
