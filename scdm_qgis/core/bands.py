@@ -133,8 +133,8 @@ def choose_rgb_bands(
             "Fill in RGB_BANDS with the three band numbers: red, green, blue.",
         )
     raise UserError(
-        f"Of the {band_count} bands' wavelengths none is near that of red, of green, or of blue (640, 550, 460 nm), "
-        "or the band that is must not be used.",
+        f"The wavelengths of the {band_count} bands give no usable band of its own for each of red (640 nm), green "
+        "(550 nm) and blue (460 nm).",
         "Choose a raster that has all three, or name three bands in RGB_BANDS: red, green, blue.",
     )
 

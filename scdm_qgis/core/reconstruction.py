@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
@@ -15,7 +16,7 @@ from scdm_qgis.core.denoiser import make_denoiser
 from scdm_qgis.core.errors import UserError
 from scdm_qgis.core.guidance import GuidedNetwork
 from scdm_qgis.core.noise import START, Noise, PlacedNoise, balance
-from scdm_qgis.core.residual import Expectation
+from scdm_qgis.core.residual import Anchor, Expectation
 from scdm_qgis.core.samplers import FEW_STEP_SAMPLERS, sample_ddim, sample_ddpm
 from scdm_qgis.core.truncation import TruncatedDenoiser
 
@@ -97,17 +98,29 @@ def settings_for(
 
 @dataclass(frozen=True)
 class Seen:
-    """What a stage makes of a condition once, however often it draws from it.
+    """A stage's condition, and what is made of it once, when it is first asked for, however many draws there are.
 
     Args:
-        images: what the network sees (tile, band, row, column).
-        expectation: what an anchored stage's regression expects, else None.
-        mean: the posterior mean about which an anchored stage's draws spread; None where there are no draws of one.
+        condition: the condition (tile, condition band, row, column).
+        images: what the network sees of it.
+        anchor: of an anchored stage, else None.
+        estimate: makes the posterior mean of what the network predicts.
     """
 
+    condition: Tensor
     images: Tensor
-    expectation: Optional[Expectation]
-    mean: Optional[Tensor]
+    anchor: Optional[Anchor]
+    estimate: Callable[[], Tensor]
+
+    @cached_property
+    def expectation(self) -> Optional[Expectation]:
+        """What an anchored stage's regression expects."""
+        return None if self.anchor is None else self.anchor.expect(self.condition)
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """The posterior mean about which an anchored stage's draws spread."""
+        return self.estimate()
 
 
 class StageSampler:
@@ -129,10 +142,9 @@ class StageSampler:
 
     @torch.inference_mode()
     def see(self, condition: Tensor) -> Seen:
-        """Return what all draws make of the stage's condition alike (tile, condition band, row, column)."""
-        images, anchor = self.stage.network_condition(condition), self.stage.anchor
-        mean = self._estimate(images, 1) if self._settings.draw and anchor is not None else None
-        return Seen(images, None if anchor is None else anchor.expect(condition), mean)
+        """Return a condition of the stage (tile, condition band, row, column) as one call or many take it."""
+        images = self.stage.network_condition(condition)
+        return Seen(condition, images, self.stage.anchor, partial(self._estimate, images, 1))
 
     @torch.inference_mode()
     def __call__(self, seen: Seen, noise: Optional[Noise], after_step: Callable[[], None] = lambda: None) -> Tensor:
@@ -141,7 +153,7 @@ class StageSampler:
         What an anchored stage's network says is calibrated (`Anchor.calibrated_mean`, `Anchor.calibrated_draw`).
 
         Args:
-            seen: what `see` has made of the condition.
+            seen: the condition, from `see`.
             noise: of one draw (`noises_of_draws`); it is not asked where nothing is drawn.
             after_step: called after every sampling step.
         """
@@ -153,7 +165,7 @@ class StageSampler:
             if noise is None:
                 raise ValueError("drawing needs noise")
             x_0 = self._draw(seen.images, noise, after_step)
-            x_0 = x_0 if anchor is None or seen.mean is None else anchor.calibrated_draw(x_0, seen.mean)
+            x_0 = x_0 if anchor is None else anchor.calibrated_draw(x_0, seen.mean)
         return x_0 if seen.expectation is None else seen.expectation.from_residual(x_0)
 
     def _estimate(self, images: Tensor, steps: int, after_step: Callable[[], None] = lambda: None) -> Tensor:

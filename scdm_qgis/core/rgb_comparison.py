@@ -59,8 +59,11 @@ def rgb_differences(rgb: np.ndarray, detail: np.ndarray, trained_on: RgbDistribu
     red, green = _shares(rgb)
     hue = _outside(red, trained_on.red_share) | _outside(green, trained_on.green_share)
     ways = [
-        (brightness > high, f"are brighter than the training data ({high:.4g} in the mean of red, green and blue)"),
-        (brightness < low, f"are darker than the training data ({low:.4g} in the mean of red, green and blue)"),
+        (
+            brightness > high,
+            f"are brighter than the training data (mean of red, green, blue: {_about(high, 4)})",
+        ),
+        (brightness < low, f"are darker than the training data (mean of red, green, blue: {_about(low, 4)})"),
         (hue & ~_outside(brightness, (low, high)), "have another hue than nearly all of the training data"),
     ]
     shares = [f"{share.mean():.0%} of the pixels {way}." for share, way in ways if share.mean() >= NOTEWORTHY_SHARE]
@@ -83,9 +86,10 @@ def _noisier(own: Optional[Noise], trained: Optional[Noise], brightness_range: f
     ]
 
 
-def _about(value: float) -> str:
-    """Return a number in two digits, without an exponent where it is none of the very large or very small."""
-    return f"{float(f'{value:.2g}'):g}"
+def _about(value: float, digits: int = 2) -> str:
+    """Return a number in so many digits, without an exponent however large it is."""
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"
 
 
 def _is_other_unit(own_median: float, median: float) -> bool:
@@ -95,9 +99,10 @@ def _is_other_unit(own_median: float, median: float) -> bool:
 
 
 def _other_unit(rgb: np.ndarray, own_median: float, median: float, trained_on_bytes: bool) -> str:
+    here, there = _about(own_median, 4), _about(median, 4)
     sentence = (
-        f"The input is probably in another unit or scale: its median brightness is {own_median:.4g}, that of the "
-        f"training data {median:.4g}."
+        f"The input is probably in another unit or scale: its median brightness is {here}, that of the training data "
+        f"{there}."
     )
     bytes_here = 1 < rgb.max() <= LARGEST_BYTE and rgb.min() >= 0 and np.array_equal(rgb, np.rint(rgb))
     if bytes_here and not trained_on_bytes:

@@ -35,7 +35,7 @@ def check(modules: Sequence[str], events: EventWriter) -> int:
     events.info(f"Python {platform.python_version()} at {sys.executable}")
     events.info(f"Libraries: {versions}")
     torch = importlib.import_module("torch")
-    if torch.version.cuda is None and not torch.backends.mps.is_available():
+    if torch.version.cuda is None and torch.version.hip is None and sys.platform != "darwin":
         events.info(
             "This torch is built for processors alone. To use an NVIDIA GPU, install a build for CUDA: "
             "torch's web site gives the command."

@@ -10,7 +10,7 @@ POLL_SECONDS = 0.1
 
 
 def wait_for_end_of_stdin() -> None:
-    """Wait until standard input, a pipe, has no other end any more; what comes from there counts for nothing."""
+    """Wait until standard input, a pipe from which nothing is expected, has no other end any more."""
     if sys.platform == "win32":
         # Windows lets one call at a time use a pipe. While a read waits, libraries that look at standard input when
         # they are loaded, as OpenBLAS does for numpy, wait for it as well: for ever. Peeking returns at once.

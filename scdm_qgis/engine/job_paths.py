@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 import unicodedata
+import uuid
 from typing import Optional, Sequence
 
 from scdm_qgis.core.errors import UserError
@@ -91,8 +91,11 @@ def check_folder(path: str) -> None:
 
 
 def _check_writable(folder: str) -> None:
+    probe = os.path.join(folder, f".scdm-{uuid.uuid4().hex}")
     try:
-        tempfile.TemporaryFile(dir=folder).close()  # os.access knows nothing of Windows' permissions
+        # os.access knows nothing of Windows' permissions, and tempfile goes on trying where they forbid it.
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.remove(probe)
     except OSError as error:
         raise UserError(
             f"The folder '{folder}' cannot be written to ({error.strerror}).",

@@ -237,9 +237,10 @@ def _fingerprint(
 def _warn_of_clipping(clipped: int, values: int, events: EventWriter) -> None:
     if clipped:
         tell = events.warning if clipped > NOTEWORTHY_SHARE * values else events.info
+        share = f"{100 * clipped / values:.3g} %"
         tell(
-            f"{clipped} of {values} values lay outside the output's data type and were clipped to its "
-            "limits. Where that is much, check that the input has the unit of the training data."
+            f"{clipped} values ({share}) lay outside the output's data type and were clipped to its limits. "
+            "Where that is much, check that the input has the unit of the training data."
         )
 
 

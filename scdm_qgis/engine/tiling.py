@@ -104,6 +104,6 @@ def extent_window(extent: Optional[Sequence[float]], cube: Cube) -> Window:
     if left >= right or top >= bottom:
         raise UserError(
             f"EXTENT does not touch the raster, which has {cube.height} x {cube.width} pixels.",
-            "Draw it on the raster, in the raster's CRS." if cube.has_place else "Give it in pixels of the raster.",
+            f"Draw it on the raster{', in its CRS' if cube.has_place else ''}.",
         )
     return top, left, bottom - top, right - left

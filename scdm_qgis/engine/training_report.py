@@ -17,6 +17,11 @@ EXPLANATION = (
     "spectra in radians; lower is better for both."
 )
 
+TRUSTED_HERE = (
+    "How much of what the network says counts was chosen on these pixels, too, so here the stage hardly does worse "
+    "than its regression alone."
+)
+
 TRUE_BANDS_GIVEN = (
     "The stage was given the true bands of the stage before, so a cascade as a whole does worse than its last stage "
     "alone: use Evaluate Reconstruction to judge it."
@@ -77,6 +82,8 @@ def _verdict(validation: Optional[Validation], stage_index: int) -> List[str]:
     if not validation.beats_ridge:
         sentences.append(WORSE_THAN_RIDGE)
     sentences.append(EXPLANATION)
+    if validation.regression is not None:
+        sentences.append(TRUSTED_HERE)
     if stage_index > 1:
         sentences.append(TRUE_BANDS_GIVEN)
     if validation.coverage is not None:

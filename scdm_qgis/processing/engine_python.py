@@ -95,10 +95,10 @@ def _ask(python: str) -> Tuple[Tuple[int, ...], List[str], bool]:
         f"'{python}' is not a working Python.", f"Choose the Python for the engine in {SETTING_PLACE}."
     )
     name = os.path.basename(python).lower()
-    # QGIS itself calls itself sys.executable, and would open another window; python-qgis.bat would bring QGIS's
-    # libraries into the engine.
-    if "python" not in name or name.endswith((".bat", ".cmd")):
-        raise no_python
+    if "python" not in name:
+        raise no_python  # QGIS itself calls itself sys.executable, and would open another window
+    if name.endswith((".bat", ".cmd")):  # python-qgis.bat would bring QGIS's libraries into the engine
+        raise UserError(f"'{python}' is a script.", f"Choose the python.exe it starts in {SETTING_PLACE}.")
     with working_folder() as folder:
         try:
             child = ChildProcess([python, "-c", _QUESTION, *MODULES], folder)

@@ -85,14 +85,14 @@ class NumberTable(QTableWidget):
 
     def event(self, event: QEvent) -> bool:
         """Keep the keys that delete from QGIS's own deletion of features."""
-        if event.type() == QEvent.Type.ShortcutOverride and event.key() in _DELETE:
+        if event.type() == QEvent.Type.ShortcutOverride and _deletes(event):
             event.accept()
             return True
         return bool(super().event(event))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Ask for the selected pins to be removed when Delete is pressed."""
-        if event.key() in _DELETE:
+        if _deletes(event):
             self.removal_asked.emit()
         else:
             super().keyPressEvent(event)
@@ -147,3 +147,8 @@ def _cells(row: NumberRow) -> List[_Cell]:
         _Cell(str(numbers.bands), numbers.bands),
         *read,
     ]
+
+
+def _deletes(event: QKeyEvent) -> bool:
+    alone = (Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.KeypadModifier)
+    return event.key() in _DELETE and event.modifiers() in alone

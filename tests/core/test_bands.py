@@ -62,7 +62,7 @@ def test_rgb_by_position_only_where_asked_and_only_for_images():
         with pytest.raises(UserError, match="not known from wavelengths"):
             choose_rgb_bands(None, count, None, by_position=by_position)
     for wavelengths in ([865, 665, 560], [None, None, 2190], [560, 665, 842, 1610]):
-        with pytest.raises(UserError, match="none is near that of red, of green, or of blue"):
+        with pytest.raises(UserError, match="give no usable band of its own for each of red"):
             choose_rgb_bands(None, len(wavelengths), wavelengths, by_position=True)
     with pytest.raises(UserError, match="not known from wavelengths"):
         choose_rgb_bands(None, 3, None, usable=[False, True, True], by_position=True)

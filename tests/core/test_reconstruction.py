@@ -89,13 +89,19 @@ def test_balanced_draws_of_the_regression_alone_have_its_estimate_and_one_deviat
     assert deviation.median() > 0.1
 
 
-def test_draws_made_together_are_those_made_one_by_one(make_stage, make_cascade):
+def test_draws_made_together_are_those_made_one_by_one(make_stage, make_cascade, monkeypatch):
+    """And what the first stage sees, the same in all of them, is made of its condition once."""
     cascade = make_cascade(make_stage(1, untrained_output=True), make_stage(2, untrained_output=True))
-    stages = samplers(cascade, draw=True)
-    by_stage = [noises_of_draws(sampler.stage, 3, False, 5, ORIGINS, 9, 7) for sampler in stages]
-    draws = list(zip(*by_stage))
-    for together, of_draw in zip(reconstruct(stages, RGB, VALID, draws), draws):
-        assert all(torch.equal(*pair) for pair in zip(together, once(stages, RGB, VALID, of_draw)))
+    stages, seen = samplers(cascade, draw=True), []
+    see = StageSampler.see
+    monkeypatch.setattr(StageSampler, "see", lambda *given: (seen.append(given[0]), see(*given))[1])
+    draws = list(zip(*(noises_of_draws(sampler.stage, 3, False, 5, ORIGINS, 9, 7) for sampler in stages)))
+    together = list(reconstruct(stages, RGB, VALID, draws))
+    assert seen == [stages[0], *3 * [stages[1]]]
+    alone = [once(stages, RGB, VALID, of_draw) for of_draw in draws]
+    assert len(together) == len(alone) == 3
+    assert all(torch.equal(*pair) for outputs in zip(together, alone) for pair in zip(*outputs))
+    assert not torch.allclose(together[0][1], together[1][1], atol=1e-3)
 
 
 def test_single_draws_and_unbalanced_ones_start_from_the_same_noise(make_stage):
@@ -155,10 +161,9 @@ def test_draws_are_made_of_noise_as_correlated_as_residuals(make_stage, make_cas
 
     monkeypatch.setattr(GuidedNetwork, "__call__", recorded)
     run(make_cascade(stage), draw=True, sampler=sampler)
-    mean, *draws = starts  # the posterior mean, which the draw is spread about, comes first and starts from zero
-    for x_t in draws:
+    for x_t in starts[:-1]:  # the posterior mean, which the draw is spread about, comes last and starts from zero
         assert torch.allclose(x_t, x_t[:, :1].expand_as(x_t), atol=1e-5)
-    assert draws[0].std() == pytest.approx(1, abs=0.2)
+    assert starts[0].std() == pytest.approx(1, abs=0.2)
 
 
 def test_every_step_is_reported(make_stage, make_cascade):

@@ -99,7 +99,7 @@ def test_a_script_that_starts_qgis_python_is_refused(
 ) -> None:
     started = tmp_path / "started"
     choose_in_settings(monkeypatch, script(name, f'touch "{started}"; exec "{sys.executable}" "$@"'))
-    assert "is not a working Python" in refusal()
+    assert "is a script. Choose the python.exe it starts" in refusal()
     assert not started.exists()
 
 
