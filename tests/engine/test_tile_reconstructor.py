@@ -37,8 +37,9 @@ def sample(cascade, monkeypatch):
         drawn = []
 
         def recorded(*given):
-            drawn.append(original(*given))
-            return drawn[-1]
+            for outputs in original(*given):
+                drawn.append(outputs)
+                yield outputs
 
         original = tile_reconstructor.reconstruct
         with monkeypatch.context() as patch:
