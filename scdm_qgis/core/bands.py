@@ -132,9 +132,10 @@ def choose_rgb_bands(
             f"Which of the {band_count} bands are red, green and blue is not known from wavelengths.",
             "Fill in RGB_BANDS with the three band numbers: red, green, blue.",
         )
+    colours = ", ".join(f"{nm:g}" for nm in RGB_WAVELENGTHS_NM)
     raise UserError(
-        f"The wavelengths of the {band_count} bands give no usable band of its own for each of red (640 nm), green "
-        "(550 nm) and blue (460 nm).",
+        f"The wavelengths of the {band_count} bands give no usable band of its own for each of red, green and blue "
+        f"({colours} nm).",
         "Choose a raster that has all three, or name three bands in RGB_BANDS: red, green, blue.",
     )
 

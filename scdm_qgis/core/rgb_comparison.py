@@ -59,10 +59,7 @@ def rgb_differences(rgb: np.ndarray, detail: np.ndarray, trained_on: RgbDistribu
     red, green = _shares(rgb)
     hue = _outside(red, trained_on.red_share) | _outside(green, trained_on.green_share)
     ways = [
-        (
-            brightness > high,
-            f"are brighter than the training data (mean of red, green, blue: {_about(high, 4)})",
-        ),
+        (brightness > high, f"are brighter than the training data (mean of red, green, blue: {_about(high, 4)})"),
         (brightness < low, f"are darker than the training data (mean of red, green, blue: {_about(low, 4)})"),
         (hue & ~_outside(brightness, (low, high)), "have another hue than nearly all of the training data"),
     ]

@@ -71,7 +71,7 @@ def gather_evidence(stage: Stage, batches: Sequence[Batch], seed: int, bfloat16:
     """
     anchor = _anchor(stage)
     parts: List[Evidence] = []
-    estimate, draw_once = (StageSampler(stage, settings_for(stage.header, draw), bfloat16) for draw in (False, True))
+    draw_once = StageSampler(stage, settings_for(stage.header, draw=True), bfloat16)
     for number, batch in enumerate(batches):
         height, width = batch.target.shape[2:]
         # Places are only names for noise here: every patch gets noise of its own.
@@ -81,10 +81,9 @@ def gather_evidence(stage: Stage, batches: Sequence[Batch], seed: int, bfloat16:
         noises = noises_of_draws(stage, DRAWS, True, seed, origins, height, width)
         seen = draw_once.see(batch.condition)
         drawn = [residual(draw_once(seen, noise)) for noise in noises]
-        mean = residual(estimate(estimate.see(batch.condition), None))
         deviation = torch.stack(drawn).std(dim=0, correction=0)
         valid = batch.valid[:, 0] > 0
-        values = (x.permute(0, 2, 3, 1)[valid].cpu().numpy() for x in (mean, residual(batch.target), deviation))
+        values = (x.permute(0, 2, 3, 1)[valid].cpu().numpy() for x in (seen.mean, residual(batch.target), deviation))
         parts.append(Evidence(*values))
     return Evidence.join(parts)
 

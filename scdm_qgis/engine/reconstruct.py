@@ -36,7 +36,7 @@ from scdm_qgis.raster.block_cache import fit_block_cache
 from scdm_qgis.raster.cube import Cube, open_cube
 from scdm_qgis.raster.tiles import Tile
 
-NOTEWORTHY_SHARE = 0.001
+NOTEWORTHY_CLIPPING = 0.001
 """Share of values from which on clipping them is more than the odd noisy pixel."""
 
 
@@ -236,7 +236,7 @@ def _fingerprint(
 
 def _warn_of_clipping(clipped: int, values: int, events: EventWriter) -> None:
     if clipped:
-        tell = events.warning if clipped > NOTEWORTHY_SHARE * values else events.info
+        tell = events.warning if clipped > NOTEWORTHY_CLIPPING * values else events.info
         share = f"{100 * clipped / values:.3g} %"
         tell(
             f"{clipped} values ({share}) lay outside the output's data type and were clipped to its limits. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import sys
 from pathlib import Path
@@ -112,25 +113,18 @@ def test_what_only_calls_itself_python_is_refused(
     assert "is not a working Python" in said and engine_python.SETTING_PLACE in said
 
 
-def test_a_missing_library_is_named_with_the_command_that_gets_it(
-    script: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("managed", [False, True])
+def test_a_missing_library_is_named_with_the_way_to_get_it(
+    script: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch, managed: bool
 ) -> None:
-    python = script("python3", 'echo \'{"version": [3, 11], "missing": ["torch", "rasterio"]}\'')
+    """Pip may install nothing into a Python that the system manages, such as Debian's own."""
+    answer = json.dumps({"version": [3, 11], "missing": ["torch", "rasterio"], "managed": managed})
+    python = script("python3", f"echo '{answer}'")
     choose_in_settings(monkeypatch, python)
     said = refusal()
     assert f"'{python}' lacks torch, rasterio." in said
-    assert f'"{python}" -m pip install -r ' in said
-
-
-def test_a_python_that_pip_may_not_change_is_replaced(
-    script: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Such as Debian's own."""
-    python = script("python3", 'echo \'{"version": [3, 11], "missing": ["torch"], "managed": true}\'')
-    choose_in_settings(monkeypatch, python)
-    said = refusal()
-    assert "lacks torch. The system lets pip install nothing into it. Make one: " in said
-    assert f'"{python}" -m pip' not in said
+    assert (f'"{python}" -m pip install -r ' in said) == (not managed)
+    assert ("The system lets pip install nothing into it. Make one: " in said) == managed
 
 
 def test_an_old_python_is_refused(script: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch) -> None:
